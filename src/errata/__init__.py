@@ -1,0 +1,25 @@
+"""Train on dirty labels, find the wrong ones, correct the few that matter."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from errata import errors
+from errata.ledger import Ledger
+
+if TYPE_CHECKING:
+    from errata.auditing import audit, train
+    from errata.observe import Track
+
+__version__ = "0.1.0"
+__all__ = ["Ledger", "Track", "__version__", "audit", "errors", "train"]
+
+# Opened when first asked for, so that `import errata` stays quick.
+_LATER = {"audit": "errata.auditing", "train": "errata.auditing", "Track": "errata.observe"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"module `errata` has no attribute `{name}`")
