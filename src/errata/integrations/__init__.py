@@ -1,0 +1,1 @@
+"""Bridges to other packages. Nothing else imports them at module level."""
