@@ -1,0 +1,139 @@
+"""Every command and every piece of Python in the documentation runs.
+
+The blocks of a page run in order in one empty folder, so a page may tell a story. Python blocks run
+as scripts of their own. Of console blocks the lines that start with ``$ errata`` run; what a block
+shows below them is not compared, since numbers and times differ between machines.
+
+Comments directly above a block: ``<!-- not run: reason -->`` skips it, ``<!-- exit: 2 -->`` expects
+that exit status. ``<!-- slow page -->`` anywhere marks the page slow.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MAY_BE_SKIPPED = 6
+
+_FENCE = re.compile(
+    r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<kind>python|console)[^\n]*\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a page."""
+
+    kind: str
+    code: str
+    line: int
+    skipped: bool
+    exit_status: int
+
+
+def blocks_of(text: str) -> list[Block]:
+    """Find the blocks of a page that say what they are: python or console."""
+    found = []
+    for match in _FENCE.finditer(text):
+        mark = match["mark"] or ""
+        line = text[: match.start("kind")].count("\n") + 1
+        status = int(mark.removeprefix("exit: ")) if mark.startswith("exit: ") else 0
+        skipped = mark.startswith("not run: ")
+        found.append(Block(match["kind"], match["code"], line, skipped, status))
+    return found
+
+
+def commands_of(code: str) -> list[str]:
+    """Give the commands of a console block; a backslash at the end joins the next line."""
+    lines = code.replace("\\\n", " ").splitlines()
+    return [line.removeprefix("$ ") for line in lines if line.startswith("$ errata ")]
+
+
+def run_block(block: Block, folder: Path) -> None:
+    """Run one block and say where it stands if it fails."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    env = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    if block.kind == "python":
+        script = folder / ".block.py"
+        script.write_text(block.code)
+        calls: list[str | list[str]] = [[sys.executable, str(script)]]
+    else:
+        calls = [*commands_of(block.code)]
+    for call in calls:
+        done = subprocess.run(
+            call,
+            shell=isinstance(call, str),
+            cwd=folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=180,
+        )
+        shown = call if isinstance(call, str) else block.code
+        assert done.returncode == block.exit_status, (
+            f"line {block.line}: exit {done.returncode}\n{shown}\n{done.stdout}\n{done.stderr}"
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+
+
+def _page_params() -> Sequence[object]:
+    params = []
+    for page in PAGES:
+        text = page.read_text()
+        if any(not block.skipped for block in blocks_of(text)):
+            marks = [pytest.mark.slow] if "<!-- slow page -->" in text else []
+            params.append(pytest.param(page, id=page.relative_to(ROOT).as_posix(), marks=marks))
+    return params
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("page", _page_params())
+def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path):
+    for block in blocks_of(page.read_text()):
+        if not block.skipped:
+            run_block(block, tmp_path)
+
+
+def test_few_blocks_are_left_out():
+    skipped = [
+        (page.name, block.line)
+        for page in PAGES
+        for block in blocks_of(page.read_text())
+        if block.skipped
+    ]
+    assert len(skipped) <= MAY_BE_SKIPPED, skipped
+
+
+def test_no_block_hides_in_an_indent():
+    hidden = [
+        page.name
+        for page in PAGES
+        if re.search(r"^[ >]+```(python|console)", page.read_text(), re.M)
+    ]
+    assert not hidden
+
+
+def test_blocks_are_found_with_their_marks():
+    text = (
+        "a\n\n<!-- exit: 2 -->\n```console\n$ errata x \\\n    --y\nout\n```\n\n```text\nz\n```\n"
+    )
+    (block,) = blocks_of(text)
+    assert (block.kind, block.line, block.skipped, block.exit_status) == ("console", 4, False, 2)
+    assert commands_of(block.code) == ["errata x      --y"]
+    assert blocks_of("<!-- not run: needs a GPU -->\n```python\n1\n```\n")[0].skipped
+
+
+def test_a_failing_block_is_noticed(tmp_path: Path):
+    with pytest.raises(AssertionError, match="line 1: exit 1"):
+        run_block(Block("python", "raise ValueError\n", 1, skipped=False, exit_status=0), tmp_path)
