@@ -9,14 +9,14 @@ from errata import errors
 from errata.ledger import Ledger
 
 if TYPE_CHECKING:
-    from errata.auditing import audit, train
+    from errata.api import audit
     from errata.observe import Track
 
 __version__ = "0.1.0"
-__all__ = ["Ledger", "Track", "__version__", "audit", "errors", "train"]
+__all__ = ["Ledger", "Track", "__version__", "audit", "errors"]
 
 # Opened when first asked for, so that `import errata` stays quick.
-_LATER = {"audit": "errata.auditing", "train": "errata.auditing", "Track": "errata.observe"}
+_LATER = {"audit": "errata.api", "Track": "errata.observe"}
 
 
 def __getattr__(name: str) -> Any:

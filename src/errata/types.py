@@ -53,10 +53,11 @@ def epoch_of(moment: Moment, epochs: int) -> int:
     text = str(moment).strip()
     try:
         if text.endswith("%"):
-            share = float(text[:-1]) / 100
-            if not 0 <= share <= 1:
+            percent = float(text[:-1])
+            if not 0 <= percent <= 100:
                 raise ValueError
-            return int(share * epochs)
+            # Multiplied first: 29 / 100 * 100 is a little less than 29 in floating point.
+            return int(percent * epochs / 100)
         return int(text.removesuffix("ep"))
     except ValueError:
         raise SettingsError(
@@ -147,7 +148,7 @@ class Plan:
 
 
 def _keep_rows(group: Group, mask: Tensor) -> Group:
-    kept = mask[group.rows]
+    kept = mask.to(group.rows.device)[group.rows]
     weights = None if group.weights is None else group.weights[kept]
     return replace(group, rows=group.rows[kept], weights=weights)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import final
+import copy
+from typing import Any, final
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +16,9 @@ __all__ = ["Relabelled", "Subset", "stratified_rows"]
 @final
 class Relabelled:
     """The samples of another source with other given labels.
+
+    The labels of the other source are not kept: where errors are planted, they are the truth, and
+    nothing that training can reach may hold them.
 
     Args:
         source: Where the samples come from.
@@ -30,7 +34,7 @@ class Relabelled:
 
     def __init__(self, source: Source, given: np.ndarray, *, name: str | None = None) -> None:
         assert np.shape(given) == (len(source.given),), "one label for each row"
-        self.source = source
+        self.source = _without_labels(source)
         self.name = source.name if name is None else name
         self.ids = source.ids
         self.given = np.asarray(given, dtype=np.int64)
@@ -74,6 +78,20 @@ class Subset:
     def show(self, row: int) -> bytes:
         """Show one row of the subset."""
         return self.source.show(int(self.rows[row]))
+
+
+def _without_labels(source: Source) -> Source:
+    """Copy a source, pixels shared, with no row labelled."""
+    bare: Any = copy.copy(source)
+    try:
+        bare.given = np.full(len(source.given), -1, dtype=np.int64)
+    except AttributeError:
+        # A frozen class of the user's, which errata cannot change.
+        return source
+    if isinstance(bare, Relabelled | Subset):
+        bare.source = _without_labels(bare.source)
+    same: Source = bare
+    return same
 
 
 def stratified_rows(given: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

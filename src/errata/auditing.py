@@ -1,0 +1,249 @@
+"""One audit from data to directory: train, detect, decide, measure, write. And plain training.
+
+This is the one place that joins the engine, the detectors and the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from errata.config import Settings, program_of
+from errata.data.augment import Augment
+from errata.data.samples import Samples
+from errata.detect import Findings, consensus, decide, default_detectors, estimate_rate
+from errata.directory import (
+    AuditDirectory,
+    guard_writes,
+    publish,
+    write_issues,
+    write_unreadable,
+)
+from errata.engine.crossfit import crossfit
+from errata.engine.evaluate import planted_report
+from errata.engine.fit import Listener, fit
+from errata.engine.modelfile import save_model
+from errata.engine.run import TrainingRun
+from errata.errors import ErrataError
+from errata.job import (
+    Adjust,
+    Job,
+    Progress,
+    Summary,
+    begin,
+    facts,
+    fit_job,
+    open_settings,
+    summary_of,
+    writing,
+)
+from errata.ledger import Ledger, standard
+from errata.types import Source
+
+__all__ = ["Progress", "audit", "train", "write_report"]
+
+
+def audit(
+    settings: Settings,
+    *,
+    out: str | Path = "audit",
+    epochs: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    adjust: Adjust = lambda settings: settings,
+    progress: Progress | None = None,
+    samples: Samples | None = None,
+) -> Summary:
+    """Train by a recipe, record every sample, find suspects, and write an audit directory.
+
+    Args:
+        settings: What to audit, and how.
+        out: The directory; it appears when it is complete.
+        epochs: Epochs of every stage; None chooses by the number of rows.
+        resume: Go on with an interrupted audit.
+        overwrite: Replace a finished audit of the same data that nobody has reviewed.
+        adjust: Changes the resolved settings, as ``--set`` does.
+        progress: Told how far the work is.
+        samples: Data that are open already; None opens those that the settings name.
+
+    Returns:
+        The object that ``--json`` prints; its keys stand in the reference of the command line.
+
+    Raises:
+        ErrataError: The data, the settings or the place to write are not usable.
+    """
+    job = begin(
+        settings,
+        Path(out),
+        epochs,
+        adjust,
+        progress,
+        resume=resume,
+        overwrite=overwrite,
+        samples=samples,
+    )
+    if job.finished:
+        return AuditDirectory.open(job.out).summary
+    run = fit_job(job)
+    job.progress.phase("looking at every sample once more")
+    _final_sweep(run)
+    if job.settings.folds:
+        _held_out(job, run)
+    job.progress.phase("finding suspects")
+    findings, rate = _detect(run.ledger, job.settings)
+    tiers = ("obvious", "possible", "fine")
+    summary = {
+        **summary_of(job, run),
+        "command": "audit",
+        "suspects": int(findings.flagged.sum()),
+        "noise_rate": rate,
+        "tiers": {tier: int((findings.tier == tier).sum()) for tier in tiers},
+        "planted": _planted(job.samples, findings, rate),
+        "report": str(job.out / "report.html"),
+        "issues": str(job.out / "issues.csv"),
+    }
+    with writing(job):
+        _write_findings(job, run, findings)
+        save_model(run, job.work / "model", model=job.settings.model, facts=facts(job.settings))
+        write_summary(job.work / "summary.json", summary)
+        _report(AuditDirectory.open(job.work), job.samples.source, job.work / "report.html")
+    publish(job.work, job.out, overwrite=overwrite)
+    return AuditDirectory.open(job.out).summary
+
+
+def train(
+    settings: Settings,
+    *,
+    out: str | Path = "model",
+    epochs: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    adjust: Adjust = lambda settings: settings,
+    progress: Progress | None = None,
+) -> Summary:
+    """Train by a recipe, measure on the test sets, and save the model.
+
+    Arguments, result and errors are those of `audit`, less what finds errors.
+    """
+    job = begin(settings, Path(out), epochs, adjust, progress, resume=resume, overwrite=overwrite)
+    if job.finished:
+        return AuditDirectory.open(job.out).summary
+    run = fit_job(job)
+    summary = {**summary_of(job, run), "command": "train"}
+    with writing(job):
+        run.ledger.save(job.work / "ledger")
+        save_model(run, job.work, model=job.settings.model, facts=facts(job.settings))
+        write_summary(job.work / "summary.json", summary)
+    publish(job.work, job.out, overwrite=overwrite)
+    return summary
+
+
+def write_report(path: str | Path, *, source: Source | None = None) -> Path:
+    """Write the report of a finished audit again and give its path.
+
+    Args:
+        path: The audit directory.
+        source: Where the pictures come from; None opens what the settings name. Without pictures
+            the report shows placeholders.
+    """
+    from errata.config import load_settings
+
+    finished = AuditDirectory.open(path)
+    if source is None:
+        try:
+            settings = load_settings(finished.path / "settings.toml")
+            source = open_settings(settings).source
+        except ErrataError:
+            source = None
+    if source is not None and list(source.ids) != list(finished.ledger.ids):
+        source = None
+    out = finished.path / "report.html"
+    fresh = out.with_name("report.html.new")
+    with guard_writes(out):
+        _report(finished, source, fresh)
+        fresh.replace(out)
+    return out
+
+
+def _report(finished: AuditDirectory, source: Source | None, out: Path) -> None:
+    from errata.report import build_report
+
+    show = (lambda row: b"") if source is None else source.show
+    build_report(finished, show=show, out=out)
+
+
+def _final_sweep(run: TrainingRun) -> None:
+    run.ledger.add("audit", standard("final_prob", shape=(run.classes,)))
+    everyone = torch.arange(run.num_rows)
+    probs = torch.stack([run.sweep(k)[0].softmax(1) for k in range(len(run.nets))]).mean(0)
+    run.ledger.write("final_prob", everyone.to(run.device), probs, stamp=run.tick)
+
+
+def _held_out(job: Job, run: TrainingRun) -> None:
+    settings = job.settings
+    job.progress.phase(f"training {settings.folds} folds")
+    folder = job.work / "work" / "folds"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def fit_source(source: Source, checkpoint: Path) -> TrainingRun:
+        return fit(
+            program_of(settings),
+            source,
+            model=settings.model,
+            seed=settings.seed,
+            augment=Augment.parse(settings.augment),
+            engine=settings.engine,
+            observers=(),
+            checkpoint=checkpoint,
+            resume=True,
+            listener=Listener(on_step=job.progress.share),
+        )
+
+    source = job.samples.source
+    probs = crossfit(fit_source, source, settings.folds, seed=settings.seed, work=folder)
+    run.ledger.add("audit", standard("prob_oof", shape=(run.classes,)))
+    everyone = torch.arange(run.num_rows, device=run.device)
+    run.ledger.write("prob_oof", everyone, torch.from_numpy(probs), stamp=run.tick)
+
+
+def _detect(ledger: Ledger, settings: Settings) -> tuple[Findings, dict[str, Any]]:
+    scores = [detector.score(ledger) for detector in default_detectors(ledger)]
+    joined = consensus(scores)
+    rate = estimate_rate(ledger, joined)
+    findings = decide(ledger, scores, joined, rate, flag=settings.flag, obvious=settings.obvious)
+    everyone = torch.arange(ledger.num_rows, device=ledger.device)
+    ledger.add("detect", standard("suspicion"), standard("proposed"))
+    ledger.write("suspicion", everyone, torch.from_numpy(findings.suspicion), stamp=0)
+    ledger.write("proposed", everyone, torch.from_numpy(findings.proposed), stamp=0)
+    words = {"estimate": rate.estimate, "low": rate.low, "high": rate.high, "method": rate.method}
+    return findings, words
+
+
+def _planted(
+    samples: Samples, findings: Findings, rate: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    if samples.truth is None:
+        return None
+    return planted_report(
+        samples.truth,
+        samples.source.given,
+        suspicion=findings.suspicion,
+        flagged=findings.flagged,
+        proposed=findings.proposed,
+        rate=rate["estimate"],
+    )
+
+
+def _write_findings(job: Job, run: TrainingRun, findings: Findings) -> None:
+    work, samples, source = job.work, job.samples, job.samples.source
+    run.ledger.save(work / "ledger")
+    write_issues(work / "issues.csv", source.ids, source.classes, source.given, findings)
+    if samples.unreadable:
+        bad = [(each.id, str(each.path), each.why) for each in samples.unreadable]
+        write_unreadable(work / "unreadable.csv", bad)
+    if samples.truth is not None and job.settings.source.noise:
+        np.savez_compressed(work / "truth.npz", clean=samples.truth.clean)

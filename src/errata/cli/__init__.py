@@ -1,0 +1,1 @@
+"""The command line: `errata.cli.app` is where it starts."""

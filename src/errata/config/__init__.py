@@ -1,0 +1,26 @@
+"""Settings: typed dataclasses, recipes spelled out, TOML files."""
+
+from __future__ import annotations
+
+from errata.config.load import (
+    load_settings,
+    program_of,
+    set_paths,
+    settings_from_tree,
+    settings_to_tree,
+    stages_of,
+)
+from errata.config.schema import DEFAULT_RECIPE, Settings, SourceSettings, StageSettings
+
+__all__ = [
+    "DEFAULT_RECIPE",
+    "Settings",
+    "SourceSettings",
+    "StageSettings",
+    "load_settings",
+    "program_of",
+    "set_paths",
+    "settings_from_tree",
+    "settings_to_tree",
+    "stages_of",
+]

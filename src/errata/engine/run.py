@@ -1,0 +1,399 @@
+"""The state of one training run, and what parts may ask of it.
+
+Shapes: B batch, N training rows, C classes, D feature width.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from errata.data.augment import Augment, draw
+from errata.engine.checks import check_plan, check_program, check_source
+from errata.engine.dist import (
+    autocast,
+    average_gradients,
+    kept_randomness,
+    pick_device,
+    pick_precision,
+    rank,
+    same_everywhere,
+    world_size,
+)
+from errata.engine.draw import batches_of
+from errata.engine.feed import Feed, Scale, measure_scale
+from errata.engine.net import Net, evaluating, frozen_statistics
+from errata.engine.optim import learning_rate, make_optimizer
+from errata.engine.settings import Engine
+from errata.errors import SettingsError
+from errata.ledger import Ledger
+from errata.losses import Loss, loss_named
+from errata.losses.base import expected_loss
+from errata.observe.base import Observer
+from errata.parts.base import Part, Program, Stage
+from errata.streams import generator, seed_of
+from errata.types import Batch, Group, Lap, Plan, Seen, Source
+
+__all__ = ["Engine", "TrainingRun"]
+
+log = logging.getLogger("errata")
+
+BuildModel = Callable[[], nn.Module]
+Report = dict[str, Any]
+
+
+@dataclass
+class TrainingRun:
+    """One program on one source: nets, optimizers, ledger, streams and the position among them.
+
+    Args:
+        program: Stages; copied, so that a recipe can be fitted twice.
+        source: Training samples with their given labels.
+        build_model: Makes a fresh network.
+        seed: Start of every stream.
+        augment: Random changes of the pictures.
+        observers: Write statistics; they never change training.
+        weights: Weight of each row [N] from corrected labels, or None.
+        on_epoch: Called with the record of each finished epoch.
+        on_step: Called with the share of the whole run that is done.
+    """
+
+    program: Program
+    source: Source
+    build_model: BuildModel
+    seed: int = 0
+    augment: Augment = field(default_factory=Augment)
+    engine: Engine = field(default_factory=Engine)
+    observers: Sequence[Observer] = ()
+    weights: Tensor | None = None
+    scale: Scale | None = None
+    on_epoch: Callable[[TrainingRun, Report], None] | None = None
+    on_step: Callable[[float], None] | None = None
+
+    def __post_init__(self) -> None:
+        check_program(self.program)
+        check_source(self.source)
+        self.program = copy.deepcopy(self.program)
+        self.observers = tuple(copy.deepcopy(tuple(self.observers)))
+        self.device = pick_device(self.engine.device)
+        self.precision = pick_precision(self.engine.precision, self.device)
+        self.dtype = torch.float64 if self.precision is torch.float64 else torch.float32
+        self.classes = len(self.source.classes)
+        self.num_rows = len(self.source.ids)
+        self.ledger = Ledger(
+            self.source.ids, self.source.given, self.source.classes, device=str(self.device)
+        )
+        self.given = self.ledger.given
+        self._given_cpu = self.given.cpu()
+        self.labelled = (self._given_cpu >= 0).nonzero()[:, 0]
+        self.scale = self.scale or measure_scale(self.source)
+        self.augment.check(self.source.shape)
+        self.feed = Feed(
+            self.source,
+            self.scale,
+            self.device,
+            dtype=self.dtype,
+            channels_last=self.engine.channels_last,
+            budget_mb=self.engine.budget_mb,
+            workers=self.engine.workers,
+        )
+        weights = torch.ones(self.num_rows) if self.weights is None else self.weights
+        self._weights = weights.to(self.device, self.dtype)
+        self._eye = torch.eye(self.classes, device=self.device, dtype=self.dtype)
+        self.stage_index = 0
+        self.first_epoch = 0
+        self.epoch = 0
+        self.tick = 0
+        self.seconds = 0.0
+        self.cpu_seconds = 0.0
+        self.nets: list[Net] = []
+        self.losses: list[Loss] = []
+        self.optimizers: list[torch.optim.Optimizer] = []
+        self.notes: dict[str, dict[str, float | int | str]] = {}
+        self.warnings: list[str] = []
+        self.history: list[Report] = []
+        self._entered = -1
+        self._stage_tick = 0
+        self._share = 1.0
+        self._progress = 0.0
+        self._unmixed: dict[int, Tensor] = {}
+        for observer in self.observers:
+            observer.open(self)
+
+    @property
+    def stage(self) -> Stage:
+        """The running stage."""
+        return self.program[self.stage_index]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the running stage, in their order."""
+        return self.stage.recipe.parts
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the running stage."""
+        return self.stage.epochs
+
+    def stream(self, name: str) -> torch.Generator:
+        """Give a generator for this stage, epoch and step; the same for every net of the step."""
+        # Counted from the stage's start, so that setting it up once more draws the same.
+        steps = self.tick - self._stage_tick
+        return generator(self.seed, self.stage_index, self.epoch, steps, name)
+
+    def head(self, net: int) -> nn.Linear:
+        """Give the last linear layer of a net."""
+        return self.nets[net].find_head()
+
+    def note(self, name: str, **values: float | int | str) -> None:
+        """Record a fact for the log, the summary and the report."""
+        self.notes[name] = {**self.notes.get(name, {}), **values}
+
+    def warn(self, message: str) -> None:
+        """Warn once."""
+        if message not in self.warnings:
+            self.warnings.append(message)
+            log.warning(message)
+
+    def sweep(self, net: int, rows: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Run a net in evaluation mode over rows, without augmentation."""
+        rows = torch.arange(self.num_rows) if rows is None else rows.cpu()
+        return self.predict(net, self.feed, rows)
+
+    def predict(self, net: int, feed: Feed, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Run a net in evaluation mode over rows of any feed: logits [n, C], features [n, D]."""
+        logits, features = [], []
+        with torch.no_grad(), evaluating(self.nets[net]) as model:
+            for images in feed.sweep(rows):
+                z, entered = self.forward(model, images)
+                logits.append(z)
+                features.append(None if entered is None else entered.to(self.dtype))
+        found = [f for f in features if f is not None]
+        swept = torch.cat(found) if len(found) == len(features) else None
+        return torch.cat(logits), swept
+
+    def unmixed(self, net: int, seen: Mapping[int, Seen]) -> Tensor:
+        """Logits of the batch as drawn; free where nothing was mixed, else one forward pass."""
+        if seen[net].batch.pure:
+            return seen[net].logits.detach()
+        if net not in self._unmixed:
+            with frozen_statistics(self.nets[net]), kept_randomness(self.device):
+                self._unmixed[net], _ = self.forward(self.nets[net], seen[net].plain.views[0])
+        return self._unmixed[net]
+
+    def has_unmixed(self, net: int, seen: Mapping[int, Seen]) -> bool:
+        """Tell whether `unmixed` costs nothing at this step."""
+        return seen[net].batch.pure or net in self._unmixed
+
+    def enter_stage(self, index: int) -> None:
+        """Make nets, losses and optimizers, and set up the parts, unless that was done already."""
+        if self._entered == index:
+            return
+        self.stage_index = index
+        recipe = self.stage.recipe
+        if self.stage.reset or not self.nets:
+            self.nets = [self.fresh_net(k) for k in range(recipe.nets)]
+        self.losses = [
+            loss_named(recipe.loss, **recipe.loss_values).to(self.device, self.dtype)
+            for _ in self.nets
+        ]
+        self.optimizers = [
+            make_optimizer(self.stage.optimizer, [*net.parameters(), *loss.parameters()])
+            for net, loss in zip(self.nets, self.losses, strict=True)
+        ]
+        self.epoch = 0
+        self._stage_tick = self.tick
+        for part in recipe.parts:
+            part.setup(self)
+        self._entered = index
+
+    def leave_stage(self) -> None:
+        """Let the next stage start at its first epoch."""
+        self.first_epoch = 0
+
+    def start_epoch(self, epoch: int) -> None:
+        """Fix what torch draws from its global generator in this epoch (dropout, for example)."""
+        self.epoch = epoch
+        torch.manual_seed(seed_of(self.seed, self.stage_index, self.epoch, rank(), "torch"))
+        self._began = time.perf_counter(), time.process_time()
+        self._loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
+        self._agreed = torch.zeros((), device=self.device, dtype=torch.int64)
+        self._rows_seen = 0
+        self._rows_pure = 0
+
+    def everything(self) -> Plan:
+        """Plan one lap in which all nets see every labelled row."""
+        return Plan((Lap(tuple(range(len(self.nets))), (Group(self.labelled),)),))
+
+    def check(self, plan: Plan) -> None:
+        """Refuse a plan without rows or one that ranks disagree on; warn of classes left out."""
+        missing = check_plan(plan, self._given_cpu, classes=self.classes)
+        if not same_everywhere(plan.digest(), self.device):
+            raise RuntimeError("ranks made different plans; please report this as a fault")
+        for label in missing:
+            name = self.source.classes[label]
+            self.warn(f"no row of class `{name}` is left in training; it cannot be learned")
+
+    def draw(self, lap: Lap, lap_index: int) -> Iterator[Batch]:
+        """Serve the batches of a lap, this rank's rows of each, with the learning rate set."""
+        views = self.stage.recipe.views
+        laps = f"lap{lap_index}"
+        ranks, own = world_size(), rank()
+        draws = list(
+            batches_of(
+                lap,
+                self.stage.batch,
+                self._given_cpu,
+                lambda name: generator(self.seed, self.stage_index, self.epoch, laps, name),
+                ranks=ranks,
+            )
+        )
+        mine = [d.share(own, ranks) for d in draws]
+        samples = self.feed.raw([d.rows[m] for d, m in zip(draws, mine, strict=True)])
+        for index, (each, share, raw) in enumerate(zip(draws, mine, samples, strict=True)):
+            self.tick += 1
+            self._unmixed.clear()
+            self._set_progress((self.epoch + index / len(draws)) / self.epochs)
+            self._share = len(share) / len(each.rows)
+            rows = each.rows[share].to(self.device)
+            given = self.given[rows]
+            yield Batch(
+                rows=rows,
+                views=tuple(self._view(raw, v, len(each.rows), share) for v in range(views)),
+                given=given,
+                target=self._eye[given],
+                weight=self._weights[rows],
+                group=each.group[share].to(self.device),
+            )
+
+    def look(self, net: int, batch: Batch, *, plain: Batch) -> Seen:
+        """Run the forward pass of a net on a batch: logits, loss matrix, losses."""
+        logits, features = self.forward(self.nets[net], batch.views[0])
+        matrix = self.losses[net](logits, batch)
+        losses = expected_loss(matrix, batch.target)
+        if net == 0:
+            self._loss_sum += losses.detach().sum()
+            self._rows_seen += len(losses)
+            if batch.pure:
+                self._agreed += (logits.argmax(1) == batch.given).sum()
+                self._rows_pure += len(losses)
+        return Seen(batch, plain, logits, features, matrix, losses)
+
+    def forward(self, net: Net, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Run a net in the precision of this run; the logits come in the run's own.
+
+        Raises:
+            SettingsError: The net cannot take a batch of one row.
+        """
+        try:
+            with self.autocast():
+                logits, features = net(images)
+        except ValueError as error:
+            if len(images) > 1:
+                raise
+            raise SettingsError(
+                f"the net cannot train on a batch of 1 row ({str(error).lower()}); allowed: at "
+                "least 2 rows for every process",
+                hint="choose a larger batch, or give more labelled rows",
+            ) from error
+        return logits.to(self.dtype), features
+
+    def reduce_and_clip(self, net: int) -> None:
+        """Average the gradients of a net over ranks, then clip their norm where asked."""
+        own = [*self.nets[net].parameters(), *self.losses[net].parameters()]
+        # Frozen ones get no gradient: one of zeros would let weight decay move them.
+        parameters: list[Tensor] = [p for p in own if p.requires_grad]
+        average_gradients(parameters, self._share)
+        if self.stage.optimizer.clip > 0:
+            torch.nn.utils.clip_grad_norm_(parameters, self.stage.optimizer.clip)
+
+    def finish_epoch(self) -> None:
+        """Write the record of the epoch and hand it to whoever listens."""
+        self.seconds += time.perf_counter() - self._began[0]
+        self.cpu_seconds += time.process_time() - self._began[1]
+        record: Report = {
+            "stage": self.stage_index,
+            "epoch": self.epoch,
+            "lr": round(self.optimizers[0].param_groups[0]["lr"], 8),
+            "rows": self._rows_seen,
+            "train_loss": round(float(self._loss_sum) / max(1, self._rows_seen), 6),
+            "seconds": round(self.seconds, 3),
+        }
+        if self._rows_pure:
+            record["train_agreement"] = round(float(self._agreed) / self._rows_pure, 6)
+        self.history.append(record)
+        if self.on_epoch is not None:
+            self.on_epoch(self, record)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Compute forward passes in the precision of this run."""
+        return autocast(self.device, self.precision)
+
+    def fresh_net(self, index: int) -> Net:
+        """Make a net whose weights depend on the seed, the stage and the index alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(self.seed, self.stage_index, "net", index))
+            net = Net(self.build_model()).to(self.device, self.dtype)
+        if self.feed.layout is torch.channels_last:
+            net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.engine.compile:
+            net.compile()
+        return net
+
+    def _view(self, raw: Tensor, index: int, count: int, mine: Tensor) -> Tensor:
+        if not self.augment.changes:
+            return self.feed.finish(raw)
+        drawn = draw(self.augment, count, self.source.shape, self.stream(f"view{index}"))
+        return self.feed.finish(raw, drawn if len(mine) == count else drawn.take(mine))
+
+    def _set_progress(self, share: float) -> None:
+        rate = learning_rate(self.stage.optimizer, share)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        if self.on_step is not None:
+            done = sum(stage.epochs for stage in self.program[: self.stage_index])
+            whole = sum(stage.epochs for stage in self.program)
+            self.on_step((done + share * self.epochs) / whole)
+
+    def state(self) -> dict[str, Any]:
+        """Give all that a resumed run needs, as tensors and plain values."""
+        return {
+            "stage": self.stage_index,
+            "epoch": self.epoch,
+            "tick": [self.tick, self._stage_tick],
+            "seconds": [self.seconds, self.cpu_seconds],
+            "notes": self.notes,
+            "warnings": self.warnings,
+            "history": self.history,
+            "nets": [net.state_dict() for net in self.nets],
+            "losses": [loss.state_dict() for loss in self.losses],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "ledger": self.ledger.state(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Stand where a saved run stood, after its last finished epoch."""
+        for index in range(state["stage"] + 1):
+            self.enter_stage(index)
+        for net, saved in zip(self.nets, state["nets"], strict=True):
+            net.load_state_dict(saved)
+        for loss, saved in zip(self.losses, state["losses"], strict=True):
+            loss.load_state_dict(saved)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.ledger.load_state(state["ledger"])
+        self.tick, self._stage_tick = state["tick"]
+        self.seconds, self.cpu_seconds = state["seconds"]
+        self.notes, self.warnings = dict(state["notes"]), list(state["warnings"])
+        self.history = list(state["history"])
+        self.first_epoch = state["epoch"] + 1
+        self.epoch = state["epoch"]

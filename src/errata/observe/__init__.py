@@ -1,0 +1,8 @@
+"""Observers: they write what training shows of every sample."""
+
+from __future__ import annotations
+
+from errata.observe.base import Observer
+from errata.observe.track import Track
+
+__all__ = ["Observer", "Track"]
