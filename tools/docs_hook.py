@@ -110,6 +110,7 @@ def _columns() -> str:
 
 def _commands() -> str:
     import typer.main
+
     from errata.cli.app import app
 
     group: Any = typer.main.get_command(app)
@@ -137,6 +138,8 @@ def _flags(name: str, command: Any) -> str:
             continue
         is_flag = param.param_type_name == "option"
         shown = ", ".join(param.opts) if is_flag else (param.metavar or param.name.upper())
+        if is_flag and param.metavar:
+            shown += f" {param.metavar}"
         meaning = (getattr(param, "help", "") or "").replace("|", "\\|")
         if not meaning:
             raise PluginError(f"`{name}`: `{shown}` has no help")

@@ -21,6 +21,7 @@ from errata.directory import (
     guard_writes,
     publish,
     write_issues,
+    write_summary,
     write_unreadable,
 )
 from errata.engine.crossfit import crossfit

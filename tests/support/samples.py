@@ -20,7 +20,7 @@ from errata.parts.base import OptimizerSpec, Program, Recipe, Stage
 
 __all__ = [
     "EXACT",
-    "Interrupted",
+    "InterruptError",
     "Streamed",
     "TinyNet",
     "Watcher",
@@ -37,7 +37,7 @@ EXACT = Engine(device="cpu", precision="float64", channels_last=False)
 """Double precision, so that two orders of the same sum agree to many digits."""
 
 
-class Interrupted(Exception):
+class InterruptError(Exception):
     """What a listener raises in place of a kill; no error of the package."""
 
 
@@ -218,7 +218,7 @@ def interrupted_fit(fit: Callable[..., TrainingRun], folder: Path, **values: Any
     """Run a fit that its listener interrupts; fail where it is not interrupted."""
     try:
         fit(checkpoint=folder, checkpoint_s=0, **values)
-    except Interrupted:
+    except InterruptError:
         return
     except ErrataError as error:
         raise AssertionError("the fit failed before it was interrupted") from error

@@ -81,8 +81,10 @@ def run_block(block: Block, folder: Path) -> None:
             timeout=180,
         )
         shown = call if isinstance(call, str) else block.code
+        named = re.search(r"traceback is in (\S+);", done.stderr)
+        fault = Path(named[1]).read_text() if named else ""
         assert done.returncode == block.exit_status, (
-            f"line {block.line}: exit {done.returncode}\n{shown}\n{done.stdout}\n{done.stderr}"
+            f"line {block.line}: exit {done.returncode}\n{shown}\n{done.stdout}\n{done.stderr}\n{fault}"
         )
         assert "Traceback" not in done.stderr, done.stderr
 

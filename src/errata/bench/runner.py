@@ -32,6 +32,7 @@ from errata.types import Source
 __all__ = ["RESULTS", "read_results", "run_cell", "run_next"]
 
 RESULTS = Path("benchmarks/results.jsonl")
+CHECKPOINT_S = 30.0
 Result = dict[str, Any]
 
 
@@ -176,7 +177,7 @@ def measure(
         tests=tests,
         test_every=suite.evaluate,
         checkpoint=work,
-        checkpoint_s=30.0,
+        checkpoint_s=CHECKPOINT_S,
         resume=work is not None,
         listener=Listener(on_epoch),
     )

@@ -116,26 +116,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> None:
-    odd = next((text for text in arguments if not _is_text(text)), None)
-    if odd is not None:
-        shown = os.fsencode(odd).decode("utf-8", "backslashreplace")
-        raise ErrataError(
-            f"`{shown}` has bytes that are not UTF-8 text; names of files inside a source may "
-            "have such bytes, arguments may not",
-            hint="make a link with a plain name and give that",
-        )
     command = typer.main.get_command(app)
     # Typer's own ways with errors and Ctrl-C are left out: they end the process.
     with command.make_context("errata", list(arguments)) as context:
         command.invoke(context)
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _explain(error: Exception, arguments: list[str]) -> int:
@@ -143,7 +127,7 @@ def _explain(error: Exception, arguments: list[str]) -> int:
         complain(error.message, error.hint)
         return BAD_INPUT
     if isinstance(error, UsageError):
-        complain(*explain_usage(error))
+        complain(*explain_usage(error, arguments))
         return BAD_INPUT
     if _is_out_of_memory(error):
         complain(
@@ -201,7 +185,7 @@ def _say_interrupted(arguments: list[str], stop: KeyboardInterrupt) -> None:
     command = shlex.join(["errata", *arguments])
     if isinstance(stop, Interrupted) and stop.resumable:
         again = command if "--resume" in arguments else f"{command} --resume"
-        complain("what is done so far is kept", f"go on with: {again}", kind="interrupted")
+        complain("all up to the last checkpoint is kept", f"go on with: {again}", kind="interrupted")
     else:
         complain("nothing was written", f"start again with: {command}", kind="interrupted")
 

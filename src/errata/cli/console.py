@@ -138,7 +138,13 @@ def table(
 
     laid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
     for title in columns:
-        laid.add_column(Text(title), justify="right" if title in right else "left", overflow="fold")
+        # The last column takes what room is left; the others never break their title.
+        laid.add_column(
+            Text(title),
+            justify="right" if title in right else "left",
+            overflow="fold",
+            min_width=len(title) if title != columns[-1] else None,
+        )
     for row in rows:
         laid.add_row(*(Text(plain(cell)) for cell in row))
     shown = is_terminal(sys.stdout)

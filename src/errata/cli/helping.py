@@ -88,31 +88,47 @@ class Group(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-def explain_usage(error: Any) -> tuple[str, str]:
-    """Say what is wrong with a command line, and what to do about it."""
-    command = error.ctx.command if error.ctx is not None else None
-    path = error.ctx.command_path if error.ctx is not None else "errata"
+def explain_usage(error: Any, arguments: list[str]) -> tuple[str, str]:
+    """Say what is wrong with a command line, and what to do about it.
+
+    Args:
+        error: A usage error of typer.
+        arguments: The command line.
+    """
+    path = error.ctx.command_path if error.ctx is not None else " ".join(["errata", *arguments[:1]])
     see = f"`{path} --help` shows what is allowed"
     match type(error).__name__:
-        case "NoSuchOption" if command is not None:
-            options = [name for param in command.get_params(error.ctx) for name in param.opts]
-            return (
-                f"option `{error.option_name}` is unknown to `{path}`",
-                _nearest(error.option_name, options) or see,
-            )
+        case "NoSuchOption" if error.ctx is not None:
+            params = error.ctx.command.get_params(error.ctx)
+            near = _nearest(error.option_name, [name for param in params for name in param.opts])
+            return f"option `{error.option_name}` is unknown to `{path}`", near or see
         case "MissingParameter" if error.param is not None:
-            name = error.param.metavar
-            if error.param.param_type_name == "option":
-                name = f"{error.param.opts[0]} {name}"
-            example = _example(getattr(command, "help", None) or "")
-            return f"`{name}` is missing", f"for example `{example}`" if example else see
+            example = _example(error.ctx.command.help or "")
+            return f"`{_shown(error.param)}` is missing", f"for example `{example}`"
         case "BadParameter" if error.param is not None:
-            name = error.param.metavar
-            if error.param.param_type_name == "option":
-                name = error.param.opts[0]
-            return f"`{name}` has a value that is not allowed: {_sentence(error.message)}", see
+            value = _value_of(error.param, arguments)
+            why = _sentence(error.message).partition(", ")[0]
+            return (
+                f"`{error.param.opts[0]}` is `{value}`: {why}",
+                f"`{_shown(error.param)}`: {error.param.help}",
+            )
         case _:
             return _sentence(error.format_message()), see
+
+
+def _shown(param: Any) -> str:
+    is_flag = param.param_type_name == "option"
+    return f"{param.opts[0]} {param.metavar}" if is_flag else str(param.metavar)
+
+
+def _value_of(param: Any, arguments: list[str]) -> str:
+    """Find the value of a flag on the command line; the last one counts."""
+    found = ""
+    for place, text in enumerate(arguments):
+        name, equals, value = text.partition("=")
+        if name in param.opts:
+            found = value if equals else "".join(arguments[place + 1 : place + 2])
+    return found
 
 
 def _sentence(text: str) -> str:

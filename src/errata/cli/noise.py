@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +11,10 @@ from errata.cli.console import Console
 from errata.cli.flags import Common, ReadFlags, SourceArgument, option, spread
 from errata.cli.training import check_noise
 from errata.cli.words import count
-from errata.errors import SettingsError
+from errata.errors import OutputError, SettingsError
 from errata.staging import guard_writes
 
-__all__ = ["noise", "refuse_input"]
+__all__ = ["check_output", "noise"]
 
 
 @spread
@@ -61,7 +62,7 @@ def noise(
         kept = place.with_name(f"{place.stem}-truth.npz") if truth is None else Path(truth)
         check_noise(noise)
         for path in (place, kept):
-            refuse_input(path, source, reading)
+            check_output(path, source, reading)
         if place.resolve() == kept.resolve():
             raise SettingsError(
                 f"--out and --truth both name `{out}`; allowed: two files",
@@ -101,11 +102,12 @@ def noise(
         console.result(document, _text(document))
 
 
-def refuse_input(out: Path, spec: str, reading: ReadFlags) -> None:
-    """Refuse to write over what is read, and into a folder's name.
+def check_output(out: Path, spec: str, reading: ReadFlags) -> None:
+    """Refuse early to write into what is no file, over what is read, or where nothing can be.
 
     Raises:
         SettingsError: The output is a folder, or an input of the same command.
+        OutputError: Its folder cannot be written.
     """
     if out.is_dir():
         raise SettingsError(
@@ -117,6 +119,12 @@ def refuse_input(out: Path, spec: str, reading: ReadFlags) -> None:
         raise SettingsError(
             f"`{out}` is read by this command and is never written over; allowed: another file",
             hint="choose another name with --out",
+        )
+    folder = next(each for each in out.absolute().parents if each.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OutputError(
+            f"cannot write `{out}`: `{folder}` is no folder that can be written",
+            hint="allow writing there, or choose another place with --out",
         )
 
 

@@ -17,6 +17,7 @@ import typer
 
 from errata.cli.console import Console
 from errata.cli.flags import Common, EngineFlags, ReadFlags, SourceArgument, option, spread
+from errata.cli.noise import check_output
 from errata.cli.training import engine_from
 from errata.cli.words import count, number, took
 from errata.errors import SourceError, unknown_name
@@ -75,7 +76,7 @@ def predict(
     with Console(common) as console:
         display = console.display()
         began = time.perf_counter()
-        _check_out(out, source, reading)
+        check_output(Path(out), source, reading)
         from errata.engine.modelfile import load_model
 
         loaded = load_model(Path(model), engine=engine_from(common, engine))
@@ -114,12 +115,6 @@ class _Found:
     opened: Opened
     measured: bool
     """Whether the labels of the source are of the classes of the model."""
-
-
-def _check_out(out: str, source: str, reading: ReadFlags) -> None:
-    from errata.cli.noise import refuse_input
-
-    refuse_input(Path(out), source, reading)
 
 
 def _open(spec: str, model: SavedModel, reading: ReadFlags, seed: int) -> _Found:

@@ -20,7 +20,7 @@ __all__ = ["Display"]
 BAR_AFTER_S = 2.0
 """Shorter work shows no bar."""
 LINE_EVERY_S = 15.0
-"""Seconds between two plain lines about training."""
+"""Seconds between two plain lines about training; more in long ones."""
 REDRAW_S = 0.1
 
 
@@ -76,7 +76,8 @@ class Display:
 
     def estimate(self, seconds: float) -> None:
         """Training is about to start and will take this long."""
-        self._note(f"{self._words or 'training'} takes {about(seconds)}")
+        # Plain lines have just named the phase.
+        self._note(f"{self._words if self._moving else 'that'} takes {about(seconds)}")
 
     def share(self, done: float) -> None:
         """So much of training is done, 0 to 1."""
@@ -94,7 +95,8 @@ class Display:
     def epoch(self, record: dict[str, Any]) -> None:
         """An epoch is over; a plain line now and then says so."""
         now = time.perf_counter()
-        if self._moving or self._quiet or now - self._told < LINE_EVERY_S:
+        pause = max(LINE_EVERY_S, (now - self._began) / 10)
+        if self._moving or self._quiet or now - self._told < pause:
             return
         self._told = now
         line = f"{self._words}: epoch {record['epoch'] + 1}, {100 * self._share:.0f} %"

@@ -83,15 +83,20 @@ def plain(text: str) -> str:
     """
     if text.isprintable():
         return text
+    from errata.writing import as_text
+
+    text = as_text(text)
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def finite(value: Any) -> Any:
     """Make a value fit for JSON: numbers that are not finite become None, paths become text."""
+    from errata.writing import as_text
+
     if isinstance(value, dict):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int) else str(value)
+    return value if value is None or isinstance(value, int) else as_text(str(value))

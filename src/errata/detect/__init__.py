@@ -1,0 +1,29 @@
+"""Finding wrong labels: detectors that order rows, how many are wrong, and what to flag."""
+
+from __future__ import annotations
+
+from errata.detect import dynamics as _dynamics  # noqa: F401 - importing registers the detectors
+from errata.detect.base import (
+    Detector,
+    Scores,
+    detector_named,
+    detector_names,
+    register_detector,
+)
+from errata.detect.consensus import consensus, default_detectors
+from errata.detect.decide import Findings, decide
+from errata.detect.rate import RateEstimate, estimate_rate
+
+__all__ = [
+    "Detector",
+    "Findings",
+    "RateEstimate",
+    "Scores",
+    "consensus",
+    "decide",
+    "default_detectors",
+    "detector_named",
+    "detector_names",
+    "estimate_rate",
+    "register_detector",
+]

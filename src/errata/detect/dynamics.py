@@ -8,106 +8,23 @@ from __future__ import annotations
 from typing import final
 
 import numpy as np
-import torch
 
 from errata.detect.base import Detector, Scores, register_detector
+from errata.detect.reading import (
+    averaged_probs,
+    column,
+    early_margins,
+    forgetting_events,
+    given_labels,
+    labelled,
+    mean_per_view,
+    propose,
+    proposed_classes,
+    rank_suspicion,
+)
 from errata.ledger import Ledger
 
-__all__ = [
-    "averaged_probs",
-    "forgetting_events",
-    "mean_per_view",
-    "normal_scores",
-    "propose",
-    "rank_suspicion",
-]
-
-
-def rank_suspicion(values: np.ndarray) -> np.ndarray:
-    """Turn any values into 0 to 1 by rank; equal values share their average rank.
-
-    Args:
-        values: [N], higher = more suspicious; NaN stays NaN and does not count.
-
-    Example:
-        >>> rank_suspicion(np.array([3.0, 1.0, np.nan, 3.0])).round(3).tolist()
-        [0.667, 0.167, nan, 0.667]
-    """
-    suspicion = np.full(len(values), np.nan)
-    known = ~np.isnan(values)
-    if known.any():
-        _, place, counts = np.unique(values[known], return_inverse=True, return_counts=True)
-        middle = np.cumsum(counts) - counts / 2
-        suspicion[known] = middle[place] / known.sum()
-    return suspicion
-
-
-def normal_scores(suspicion: np.ndarray) -> np.ndarray:
-    """Give the normal quantiles [N] of values between 0 and 1; NaN stays NaN."""
-    shares = torch.from_numpy(np.asarray(suspicion, dtype=np.float64))
-    return np.asarray(torch.special.ndtri(shares).numpy())
-
-
-def mean_per_view(total: np.ndarray, times_seen: np.ndarray) -> np.ndarray:
-    """Divide sums [N] or [N, C] by the number of views [N]; NaN where a row was never seen."""
-    times = np.where(times_seen > 0, times_seen, np.nan).astype(np.float64)
-    return np.asarray(total / (times if total.ndim == 1 else times[:, None]))
-
-
-def forgetting_events(forgets: np.ndarray, first_learned: np.ndarray) -> np.ndarray:
-    """Count how often each row was forgotten [N]; a row never learned ranks above all others.
-
-    Source: Toneva et al. 2019 (arXiv:1812.05159). Wrong labels are forgotten more often, but so
-    are hard ones; weak alone.
-
-    Args:
-        forgets: [N] changes from predicted as given to predicted otherwise.
-        first_learned: [N] first epoch predicted as given, -1 for never.
-    """
-    counts = forgets.astype(np.float64)
-    return np.where(first_learned < 0, counts.max(initial=0) + 1, counts)
-
-
-def propose(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Give the most probable class [N]; -1 where it is the given one or nothing is known.
-
-    Args:
-        probs: [N, C] in any scale; NaN or all-zero rows are unknown.
-        given: [N] class numbers; -1 is unlabelled.
-    """
-    best = probs.argmax(1)
-    known = np.take_along_axis(probs, best[:, None], axis=1)[:, 0] > 0
-    return np.where(known & (best != given), best, -1)
-
-
-def averaged_probs(ledger: Ledger) -> np.ndarray | None:
-    """Give the averaged prediction of training [N, C] float32, rows summing to one.
-
-    Rows that training never saw, such as unlabelled ones, take the prediction of the final sweep.
-    NaN where neither is known; None where the ledger keeps neither.
-    """
-    final_probs = _read(ledger, "final_prob") if ledger.has("final_prob") else None
-    if not ledger.has("prob_sum"):
-        return None if final_probs is None else final_probs.astype(np.float32)
-    probs = _read(ledger, "prob_sum")
-    total = probs.sum(1, keepdims=True)
-    seen = total[:, 0] > 0
-    np.divide(probs, total, out=probs, where=seen[:, None])
-    probs[~seen] = np.nan if final_probs is None else final_probs[~seen]
-    return probs
-
-
-def proposed_classes(ledger: Ledger) -> np.ndarray:
-    """Give the class [N] with the highest averaged probability; -1 where it is the given one."""
-    probs = averaged_probs(ledger)
-    if probs is None:
-        return np.full(ledger.num_rows, -1, dtype=np.int64)
-    return propose(np.nan_to_num(probs), _given(ledger))
-
-
-def labelled(ledger: Ledger, values: np.ndarray) -> np.ndarray:
-    """Copy values [N] as float64, with NaN where the row has no label."""
-    return np.where(_given(ledger) >= 0, values.astype(np.float64), np.nan)
+__all__: list[str] = []
 
 
 @register_detector("accumulated_margin")
@@ -123,8 +40,8 @@ class AccumulatedMargin(Detector):
     def score(self, ledger: Ledger) -> Scores:
         """Rank rows by their averaged margin."""
         self.check(ledger)
-        times = _read(ledger, "times_seen")
-        margin = labelled(ledger, mean_per_view(_read(ledger, "margin_sum"), times))
+        times = column(ledger, "times_seen")
+        margin = labelled(ledger, mean_per_view(column(ledger, "margin_sum"), times))
         return Scores(
             rank_suspicion(-margin),
             proposed_classes(ledger),
@@ -144,8 +61,8 @@ class AccumulatedLoss(Detector):
     def score(self, ledger: Ledger) -> Scores:
         """Rank rows by their averaged loss."""
         self.check(ledger)
-        times = _read(ledger, "times_seen")
-        loss = labelled(ledger, mean_per_view(_read(ledger, "loss_sum"), times))
+        times = column(ledger, "times_seen")
+        loss = labelled(ledger, mean_per_view(column(ledger, "loss_sum"), times))
         usual = float(np.nanmedian(loss)) if not np.isnan(loss).all() else np.nan
         return Scores(
             rank_suspicion(loss),
@@ -169,7 +86,7 @@ class Disagreement(Detector):
     def score(self, ledger: Ledger) -> Scores:
         """Rank rows by how often training predicted another class."""
         self.check(ledger)
-        times, count = _read(ledger, "times_seen"), _read(ledger, "disagree_sum")
+        times, count = column(ledger, "times_seen"), column(ledger, "disagree_sum")
         share = labelled(ledger, mean_per_view(count, times))
         proposed = proposed_classes(ledger)
 
@@ -182,6 +99,31 @@ class Disagreement(Detector):
         return Scores(rank_suspicion(share), proposed, words, "disagreement", share)
 
 
+@register_detector("early_margin")
+@final
+class EarlyMargin(Detector):
+    """Margin of the given label before training memorises, from the losses of early epochs."""
+
+    reads = ("loss_curve", "prob_sum")
+
+    def score(self, ledger: Ledger) -> Scores:
+        """Rank rows by their early margin."""
+        self.check(ledger)
+        probs = averaged_probs(ledger)
+        assert probs is not None
+        filled = ledger.filled("loss_curve").cpu().numpy()
+        margin = early_margins(column(ledger, "loss_curve"), filled, probs, given_labels(ledger))
+        proposed = propose(np.nan_to_num(probs), given_labels(ledger))
+
+        def words(row: int) -> str:
+            times = f"{np.exp(min(abs(margin[row]), 9.0)):.2g} times as likely"
+            if margin[row] < 0:
+                return f"another class {times} in early epochs"
+            return f"given label {times} as any other in early epochs"
+
+        return Scores(rank_suspicion(-margin), proposed, words, "early", margin)
+
+
 @register_detector("forgetting")
 @final
 class Forgetting(Detector):
@@ -192,8 +134,8 @@ class Forgetting(Detector):
     def score(self, ledger: Ledger) -> Scores:
         """Rank rows by forgetting events."""
         self.check(ledger)
-        forgets, first = _read(ledger, "forgets"), _read(ledger, "first_learned")
-        seen = _read(ledger, "times_seen") > 0
+        forgets, first = column(ledger, "forgets"), column(ledger, "first_learned")
+        seen = column(ledger, "times_seen") > 0
         events = labelled(ledger, np.where(seen, forgetting_events(forgets, first), np.nan))
         return Scores(
             rank_suspicion(events),
@@ -218,8 +160,8 @@ class Odd(Detector):
     def score(self, ledger: Ledger) -> Scores:
         """Rank dropped rows above kept ones."""
         self.check(ledger)
-        dropped = _read(ledger, "dropped")
-        when = _read(ledger, "dropped_epoch") if ledger.has("dropped_epoch") else None
+        dropped = column(ledger, "dropped")
+        when = column(ledger, "dropped_epoch") if ledger.has("dropped_epoch") else None
 
         def words(row: int) -> str:
             if not dropped[row]:
@@ -250,13 +192,13 @@ class SelfConfidence(Detector):
         """Score rows by the probability of the given label."""
         self.check(ledger)
         held_out = ledger.has("prob_oof")
-        probs = _read(ledger, "prob_oof") if held_out else averaged_probs(ledger)
+        probs = column(ledger, "prob_oof") if held_out else averaged_probs(ledger)
         assert probs is not None
-        given = _given(ledger)
+        given = given_labels(ledger)
         own = np.take_along_axis(probs, np.maximum(given, 0)[:, None], axis=1)[:, 0]
         if not held_out:
             # What the final sweep fills in was not seen in training.
-            own = np.where(_read(ledger, "prob_sum").sum(1) > 0, own, np.nan)
+            own = np.where(column(ledger, "prob_sum").sum(1) > 0, own, np.nan)
         confidence = labelled(ledger, own)
         which = "held-out" if held_out else "averaged"
         return Scores(
@@ -270,11 +212,3 @@ class SelfConfidence(Detector):
 
 def _epochs(times: float) -> str:
     return "1 epoch" if times == 1 else f"{int(times)} epochs"
-
-
-def _read(ledger: Ledger, name: str) -> np.ndarray:
-    return ledger.read(name).cpu().numpy()
-
-
-def _given(ledger: Ledger) -> np.ndarray:
-    return ledger.given.cpu().numpy()

@@ -92,16 +92,24 @@ def load_checkpoint(folder: Path, *, settings: str) -> dict[str, Any] | None:
 
     Raises:
         SettingsError: It was made with other settings or other data.
+        OutputError: It is damaged.
     """
     for place in (folder, folder.with_name(folder.name + ".old")):
         if not (place / "state.json").exists():
             continue
-        document = json.loads((place / "state.json").read_text(encoding="utf-8"))
+        try:
+            document = json.loads((place / "state.json").read_text(encoding="utf-8"))
+            tensors = load_file(place / "state.safetensors")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise OutputError(
+                f"the checkpoint `{place}` cannot be read: {error}",
+                hint="remove it to start from the beginning",
+            ) from error
         if document["settings"] != settings:
             raise SettingsError(
                 f"the unfinished run in `{folder.parent}` was started with other settings or data",
                 hint="repeat the first command with --resume, or choose another --out",
             )
-        state: dict[str, Any] = unflatten(document["state"], load_file(place / "state.safetensors"))
+        state: dict[str, Any] = unflatten(document["state"], tensors)
         return state
     return None

@@ -36,17 +36,23 @@ def measure_scale(source: Source, *, block: int = 4096) -> Scale:
     width = source.shape[0]
     total = np.zeros(width)
     squares = np.zeros(width)
+    origin: Tensor | None = None
     count = 0
     for start in range(0, len(source.ids), block):
         rows = np.arange(start, min(start + block, len(source.ids)))
         values = source.pixels(rows).double().flatten(2 if len(source.shape) == 3 else 1)
         values = values.transpose(0, 1).flatten(1) if len(source.shape) == 3 else values.T
+        # Counted from the first value, or a large mean would swallow a small spread.
+        origin = values[:, :1].clone() if origin is None else origin
+        values = values - origin
         total += values.sum(1).numpy()
         squares += values.square().sum(1).numpy()
         count += values.shape[1]
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     std[std < 1e-8] = 1.0
+    assert origin is not None, "a source has at least one row"
+    mean += origin[:, 0].numpy()
     return Scale(tuple(mean.tolist()), tuple(std.tolist()))
 
 

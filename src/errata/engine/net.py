@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from errata.errors import ErrataError
+from errata.errors import ErrataError, SettingsError
 from errata.models import find_head
 
-__all__ = ["Net", "evaluating", "frozen_statistics"]
+__all__ = ["Net", "call_net", "evaluating", "frozen_statistics"]
 
 
 class Net(nn.Module):
@@ -49,6 +49,25 @@ class Net(nn.Module):
         logits = self.body(images)
         features = self._entered.pop() if self._entered else None
         return logits, features
+
+
+def call_net(net: Net, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Give what the net gives for images [B, ...].
+
+    Raises:
+        SettingsError: The net cannot take a batch of one row.
+    """
+    try:
+        logits, features = net(images)
+    except ValueError as error:
+        if len(images) > 1:
+            raise
+        raise SettingsError(
+            f"the net cannot train on a batch of 1 row ({str(error).lower()}); allowed: at least "
+            "2 rows for every process",
+            hint="choose a larger batch, or give more labelled rows",
+        ) from error
+    return logits, features
 
 
 @contextmanager

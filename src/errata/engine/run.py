@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -30,10 +31,9 @@ from errata.engine.dist import (
 )
 from errata.engine.draw import batches_of
 from errata.engine.feed import Feed, Scale, measure_scale
-from errata.engine.net import Net, evaluating, frozen_statistics
+from errata.engine.net import Net, call_net, evaluating, frozen_statistics
 from errata.engine.optim import learning_rate, make_optimizer
 from errata.engine.settings import Engine
-from errata.errors import SettingsError
 from errata.ledger import Ledger
 from errata.losses import Loss, loss_named
 from errata.losses.base import expected_loss
@@ -288,22 +288,9 @@ class TrainingRun:
         return Seen(batch, plain, logits, features, matrix, losses)
 
     def forward(self, net: Net, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Run a net in the precision of this run; the logits come in the run's own.
-
-        Raises:
-            SettingsError: The net cannot take a batch of one row.
-        """
-        try:
-            with self.autocast():
-                logits, features = net(images)
-        except ValueError as error:
-            if len(images) > 1:
-                raise
-            raise SettingsError(
-                f"the net cannot train on a batch of 1 row ({str(error).lower()}); allowed: at "
-                "least 2 rows for every process",
-                hint="choose a larger batch, or give more labelled rows",
-            ) from error
+        """Run a net in the precision of this run; the logits come in the type of its losses."""
+        with self.autocast():
+            logits, features = call_net(net, images)
         return logits.to(self.dtype), features
 
     def reduce_and_clip(self, net: int) -> None:
@@ -329,6 +316,8 @@ class TrainingRun:
         }
         if self._rows_pure:
             record["train_agreement"] = round(float(self._agreed) / self._rows_pure, 6)
+        if not math.isfinite(record["train_loss"]):
+            self.warn("the training loss is no longer a number; start again with a lower `lr`")
         self.history.append(record)
         if self.on_epoch is not None:
             self.on_epoch(self, record)

@@ -1,0 +1,285 @@
+"""From suspicion to a decision: probabilities, flags, tiers and reasons.
+
+Shapes: N rows, C classes, K detectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from errata.detect.base import Scores
+from errata.detect.phantom import isotonic
+from errata.detect.rate import RateEstimate
+from errata.detect.reading import averaged_probs, given_labels, rank_suspicion
+from errata.errors import SettingsError
+from errata.ledger import Ledger
+from errata.record import Reason
+
+__all__ = [
+    "Findings",
+    "Flag",
+    "calibrate",
+    "decide",
+    "flag_rows",
+    "parse_flag",
+    "proposal_probs",
+    "sharpening",
+]
+
+_MOST_REASONS = 3
+_MOST_SHARPENING = 20.0
+
+
+class Flag(NamedTuple):
+    """How rows are flagged: ``auto``, ``fdr`` with a share of alarms, or ``top`` with a count."""
+
+    kind: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What detection decided; arrays are in the order of the rows.
+
+    Attributes:
+        suspicion: [N] 0 to 1, orders the rows; NaN where a row has no label or was never seen.
+        p_wrong: [N] calibrated probability that the given label is wrong; NaN as above.
+        p_proposed: [N] probability that the proposed label is right; NaN where there is none.
+        flagged: [N] bool, the suspects.
+        proposed: [N] class that fits better, -1 for none.
+        tier: [N] ``obvious``, ``possible`` or ``fine``.
+        why: Gives the reasons of one row.
+    """
+
+    suspicion: np.ndarray
+    p_wrong: np.ndarray
+    p_proposed: np.ndarray
+    flagged: np.ndarray
+    proposed: np.ndarray
+    tier: np.ndarray
+    why: Callable[[int], tuple[Reason, ...]]
+
+    def reasons(self, row: int) -> tuple[Reason, ...]:
+        """Say why a row is suspicious, the strongest evidence first; empty where nothing is."""
+        return self.why(row)
+
+
+def parse_flag(text: str) -> Flag:
+    """Read an operating point.
+
+    Example:
+        >>> parse_flag("fdr:0.1")
+        Flag(kind='fdr', value=0.1)
+
+    Raises:
+        SettingsError: It has none of the allowed forms.
+    """
+    kind, colon, number = text.strip().partition(":")
+    if kind == "auto" and not colon:
+        return Flag("auto", 0.0)
+    try:
+        if kind == "fdr" and 0 <= float(number) <= 1:
+            return Flag("fdr", float(number))
+        if kind == "top" and int(number) >= 0:
+            return Flag("top", int(number))
+    except ValueError:
+        pass
+    raise SettingsError(
+        f"flag `{text}` is not allowed; allowed: `auto`, `fdr:Q` with a share of false alarms from "
+        "0 to 1, `top:N` with a number of rows",
+        hint="write for example `fdr:0.1` or `top:100`",
+    )
+
+
+def calibrate(
+    suspicion: np.ndarray, rate: float, posterior: np.ndarray | None = None
+) -> np.ndarray:
+    """Turn suspicion into probabilities that never fall as it grows and whose mean is the rate.
+
+    The posterior of single rows is averaged along the order of suspicion; then its log-odds are
+    moved so that the mean is right.
+
+    Args:
+        suspicion: [N] 0 to 1; NaN stays NaN.
+        rate: Share of wrong labels among the rows that have a suspicion.
+        posterior: [N] rough probability of being wrong; None or NaN only where none is known.
+    """
+    found = np.full(len(suspicion), np.nan)
+    known = np.flatnonzero(~np.isnan(suspicion))
+    if not len(known):
+        return found
+    if rate <= 0 or rate >= 1:
+        found[known] = float(np.clip(rate, 0, 1))
+        return found
+    ranks = rank_suspicion(suspicion)[known]
+    rough = np.full(len(known), np.nan) if posterior is None else posterior[known]
+    if np.isnan(rough).all() or np.nanmax(rough) <= 0:
+        # Nothing is known of single rows: a step as soft as detectors of AUROC .97 have it.
+        rough = 1 / (1 + np.exp(-(ranks - (1 - rate)) / 0.05))
+    odds = _odds(_smooth(ranks, np.where(np.isnan(rough), rate, rough)))
+    low, high = -40.0, 40.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = float((1 / (1 + np.exp(-(odds + middle)))).mean()) < rate
+        low, high = (middle, high) if below else (low, middle)
+    found[known] = 1 / (1 + np.exp(-(odds + (low + high) / 2)))
+    return found
+
+
+def flag_rows(suspicion: np.ndarray, p_wrong: np.ndarray, rate: float, flag: Flag) -> np.ndarray:
+    """Choose the suspects [N] bool: the worst rows, as many as the operating point says.
+
+    ``auto`` flags the estimated number of wrong labels. ``fdr`` flags the longest list, worst
+    first, in which the mean probability of a right label is at most its value.
+
+    Args:
+        suspicion: [N]; rows with NaN are never flagged.
+        p_wrong: [N].
+        rate: Share of wrong labels among the rows with a suspicion.
+        flag: The operating point.
+    """
+    known = int((~np.isnan(suspicion)).sum())
+    # NaN sorts to the end; equal suspicions are taken in the order of the rows.
+    order = np.argsort(-suspicion, kind="stable")[:known]
+    if flag.kind == "fdr":
+        alarms = np.cumsum(1 - p_wrong[order]) / np.arange(1, known + 1)
+        within = np.flatnonzero(alarms <= flag.value + 1e-12)
+        count = int(within[-1]) + 1 if len(within) else 0
+    else:
+        count = round(rate * known) if flag.kind == "auto" else int(flag.value)
+    flagged = np.zeros(len(suspicion), dtype=bool)
+    flagged[order[:count]] = True
+    return flagged
+
+
+def sharpening(probs: np.ndarray, given: np.ndarray, p_wrong: np.ndarray) -> float:
+    """Find the exponent that makes averaged predictions as sure as they are right.
+
+    A network trained on wrong labels spreads its probability over the classes, although its best
+    class is often right. How often, is read from the rows whose given label counts as right: each
+    with one minus its `p_wrong`. Sharpening never makes predictions less sure.
+
+    Args:
+        probs: [N, C], rows summing to one; NaN rows do not count.
+        given: [N] class numbers; -1 does not count.
+        p_wrong: [N]; NaN does not count.
+    """
+    rows = np.flatnonzero((given >= 0) & ~np.isnan(p_wrong) & ~np.isnan(probs[:, 0]))
+    # Twenty thousand rows fix one number well enough.
+    rows = rows[:: max(1, len(rows) // 20_000)]
+    if not len(rows):
+        return 1.0
+    logs = np.log(probs[rows].astype(np.float64) + 1e-12)
+    logs -= logs.max(1, keepdims=True)
+    right = 1 - p_wrong[rows]
+    agrees = logs[np.arange(len(rows)), given[rows]] == 0
+    accuracy = float((right * agrees).sum() / max(right.sum(), 1e-12))
+    low, high = 1.0, _MOST_SHARPENING
+    for _ in range(20):
+        middle = (low + high) / 2
+        unsure = float((1 / np.exp(middle * logs).sum(1)).mean()) < accuracy
+        low, high = (middle, high) if unsure else (low, middle)
+    return (low + high) / 2
+
+
+def proposal_probs(
+    probs: np.ndarray | None, given: np.ndarray, proposed: np.ndarray, p_wrong: np.ndarray
+) -> np.ndarray:
+    """Give the probability [N] that the proposed label is right; NaN without a proposal.
+
+    It is the probability that the given label is wrong, times the share that the proposed class has
+    among all others in the sharpened prediction. An unlabelled row takes its sharpened prediction.
+
+    Args:
+        probs: [N, C] averaged prediction, or None.
+        given: [N] class numbers; -1 is unlabelled.
+        proposed: [N] class numbers; -1 is none.
+        p_wrong: [N].
+    """
+    found = np.full(len(given), np.nan)
+    rows = np.flatnonzero(proposed >= 0)
+    if probs is None or not len(rows):
+        return found
+    sharp = probs[rows].astype(np.float64) ** sharpening(probs, given, p_wrong)
+    labelled = given[rows] >= 0
+    sharp[labelled, given[rows][labelled]] = 0
+    chosen = sharp[np.arange(len(rows)), proposed[rows]]
+    share = chosen / np.maximum(sharp.sum(1), 1e-300)
+    found[rows] = np.where(labelled, p_wrong[rows] * share, share)
+    return found
+
+
+def decide(
+    ledger: Ledger,
+    scores: Sequence[Scores],
+    joined: Scores,
+    rate: RateEstimate,
+    *,
+    flag: str = "auto",
+    obvious: float = 0.95,
+) -> Findings:
+    """Decide which labels are suspects.
+
+    Args:
+        ledger: What training recorded.
+        scores: [K] what the detectors said; they give the reasons.
+        joined: The consensus of them; it gives the order and the proposals.
+        rate: The estimated share of wrong labels.
+        flag: ``auto``, ``fdr:Q`` or ``top:N``, see `flag_rows`.
+        obvious: Flagged rows with a higher `p_wrong` are ``obvious``, the others ``possible``.
+
+    Raises:
+        SettingsError: `flag` or `obvious` is not allowed.
+    """
+    asked = parse_flag(flag)
+    if not 0 <= obvious <= 1:
+        raise SettingsError(
+            f"obvious `{obvious}` is not allowed; allowed: a probability from 0 to 1",
+            hint="the default is 0.95",
+        )
+    given = given_labels(ledger)
+    suspicion = np.where(given >= 0, joined.suspicion, np.nan)
+    p_wrong = calibrate(suspicion, rate.estimate, rate.posterior)
+    flagged = flag_rows(suspicion, p_wrong, rate.estimate, asked)
+    tier = np.where(flagged, np.where(p_wrong > obvious, "obvious", "possible"), "fine")
+    p_proposed = proposal_probs(averaged_probs(ledger), given, joined.proposed, p_wrong)
+    ranks = np.stack([rank_suspicion(each.suspicion) for each in scores])
+
+    def why(row: int) -> tuple[Reason, ...]:
+        return _reasons(scores, ranks[:, row], row)
+
+    return Findings(suspicion, p_wrong, p_proposed, flagged, joined.proposed, tier, why)
+
+
+def _reasons(scores: Sequence[Scores], ranks: np.ndarray, row: int) -> tuple[Reason, ...]:
+    """Take the detectors to which the row is most suspicious, as far as it is more so than most."""
+    order = np.argsort(-ranks, kind="stable")
+    chosen = [scores[k] for k in order if ranks[k] > 0.5][:_MOST_REASONS]
+    return tuple(
+        Reason(
+            each.kind or "detector",
+            float("nan") if each.values is None else float(each.values[row]),
+            each.words(row),
+        )
+        for each in chosen
+    )
+
+
+def _smooth(ranks: np.ndarray, rough: np.ndarray) -> np.ndarray:
+    """Average `rough` [n] over neighbours in rank and make it rise with the rank."""
+    bins = int(np.clip(len(ranks) // 25, 4, 400))
+    place = np.minimum((ranks * bins).astype(np.int64), bins - 1)
+    sizes = np.bincount(place, minlength=bins).astype(np.float64)
+    used = sizes > 0
+    means = np.bincount(place, rough, minlength=bins)[used] / sizes[used]
+    middles = np.bincount(place, ranks, minlength=bins)[used] / sizes[used]
+    return np.asarray(np.interp(ranks, middles, isotonic(means, sizes[used])))
+
+
+def _odds(probs: np.ndarray) -> np.ndarray:
+    inside = np.clip(probs, 1e-4, 1 - 1e-4)
+    return np.asarray(np.log(inside) - np.log1p(-inside))
