@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from errata.ledger import Ledger, standard
 
 SCALARS = (
-    "loss loss_sum margin_sum correct_sum times_seen disagree_sum forgets first_learned "
-    "last_correct phantom phantom_loss_sum phantom_margin_sum"
-).split()
+    *("loss", "loss_sum", "margin_sum", "correct_sum", "times_seen", "disagree_sum", "forgets"),
+    *("first_learned", "last_correct", "phantom", "phantom_loss_sum", "phantom_margin_sum"),
+)
 
 
 class Recorder:

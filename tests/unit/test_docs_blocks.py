@@ -83,8 +83,9 @@ def run_block(block: Block, folder: Path) -> None:
         shown = call if isinstance(call, str) else block.code
         named = re.search(r"traceback is in (\S+);", done.stderr)
         fault = Path(named[1]).read_text() if named else ""
+        told = "\n".join([shown, done.stdout, done.stderr, fault])
         assert done.returncode == block.exit_status, (
-            f"line {block.line}: exit {done.returncode}\n{shown}\n{done.stdout}\n{done.stderr}\n{fault}"
+            f"line {block.line}: exit {done.returncode}\n{told}"
         )
         assert "Traceback" not in done.stderr, done.stderr
 

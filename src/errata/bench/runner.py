@@ -114,7 +114,7 @@ def _missing(suite: Suite, results: Path, only: str | None) -> list[Cell]:
 def _claim(work: Path) -> Iterator[bool]:
     """Hold a cell while it runs; gives False where another process holds it."""
     work.parent.mkdir(parents=True, exist_ok=True)
-    with work.with_suffix(".lock").open("w") as lock:
+    with work.with_name(work.name + ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -185,9 +185,10 @@ def _say_interrupted(arguments: list[str], stop: KeyboardInterrupt) -> None:
     command = shlex.join(["errata", *arguments])
     if isinstance(stop, Interrupted) and stop.resumable:
         again = command if "--resume" in arguments else f"{command} --resume"
-        complain("all up to the last checkpoint is kept", f"go on with: {again}", kind="interrupted")
+        kept = "all up to the last checkpoint is kept"
+        complain(kept, f"go on with: {again}", kind="interrupted")
     else:
-        complain("nothing was written", f"start again with: {command}", kind="interrupted")
+        complain("nothing is left half-written", f"run it again: {command}", kind="interrupted")
 
 
 def _silence_stdout() -> None:

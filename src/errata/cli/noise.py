@@ -58,11 +58,11 @@ def noise(
     with Console(common) as console:
         display = console.display()
         began = time.perf_counter()
-        place = Path(out)
-        kept = place.with_name(f"{place.stem}-truth.npz") if truth is None else Path(truth)
         check_noise(noise)
-        for path in (place, kept):
-            check_output(path, source, reading)
+        place = Path(out)
+        check_output(place, source, reading)
+        kept = place.with_name(f"{place.stem}-truth.npz") if truth is None else Path(truth)
+        check_output(kept, source, reading)
         if place.resolve() == kept.resolve():
             raise SettingsError(
                 f"--out and --truth both name `{out}`; allowed: two files",

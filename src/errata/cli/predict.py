@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +14,7 @@ import typer
 from errata.cli.console import Console
 from errata.cli.flags import Common, EngineFlags, ReadFlags, SourceArgument, option, spread
 from errata.cli.noise import check_output
+from errata.cli.opening import open_for
 from errata.cli.training import engine_from
 from errata.cli.words import count, number, took
 from errata.errors import SourceError, unknown_name
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
     import torch
 
     from errata.data import Opened
-    from errata.engine.modelfile import SavedModel
     from errata.types import Source
 
 __all__ = ["predict"]
@@ -65,9 +61,9 @@ def predict(
 
     Writes `id,label,confidence,second,second_confidence`, a line per row in the order of the
     source. Without --split it predicts the main part of the source: all of it, or its training
-    rows where it comes with an official test set. Labels are not needed: a folder of pictures
-    without class folders will do. Where the source has labels for the classes of the model, the
-    predictions are measured against them.
+    rows where it comes with an official test set. Labels are not needed: a folder of pictures or a
+    table with the column `image` will do. Where the source has labels for the classes of the
+    model, the predictions are measured against them.
 
     For example:
 
@@ -81,7 +77,7 @@ def predict(
 
         loaded = load_model(Path(model), engine=engine_from(common, engine))
         display.phase("reading samples")
-        found = _open(source, loaded, reading, common.seed)
+        found = open_for(source, loaded, reading, common.seed)
         part = _part(found.opened, split, source)
         if split is None and found.measured and _trained_on(Path(model), source):
             console.warn(
@@ -108,88 +104,6 @@ def predict(
         _write(Path(out), part, probs, loaded.classes)
         document["seconds"] = round(time.perf_counter() - began, 3)
         console.result(document, _text(document))
-
-
-@dataclass(frozen=True)
-class _Found:
-    opened: Opened
-    measured: bool
-    """Whether the labels of the source are of the classes of the model."""
-
-
-def _open(spec: str, model: SavedModel, reading: ReadFlags, seed: int) -> _Found:
-    from errata.data import open_source
-
-    pictures = len(model.shape) == 3
-    options: dict[str, Any] = {
-        "labels": reading.labels,
-        "limit": reading.limit,
-        "size": model.shape[1:] if pictures else None,
-        "channels": model.shape[0] if pictures else None,
-        "seed": seed,
-        "column": reading.column,
-    }
-    try:
-        opened = open_source(spec, images=reading.images, classes=model.classes, **options)
-        return _Found(opened, measured=True)
-    except SourceError as error:
-        # Labels that are wanted are errors where they do not fit; others are only left out.
-        if reading.labels is not None:
-            raise
-        folder = Path(spec).expanduser()
-        if not folder.is_dir():
-            return _Found(_open_anyway(spec, reading, options, error), measured=False)
-        with _listed(folder) as table:
-            if table is None:
-                raise
-            opened = open_source(
-                str(table), images=folder, classes=model.classes, **options | {"labels": None}
-            )
-        return _Found(opened, measured=False)
-
-
-def _open_anyway(
-    spec: str, reading: ReadFlags, options: dict[str, Any], error: SourceError
-) -> Opened:
-    """Open a source whose labels are of other classes; where that fails too, so does all."""
-    from errata.data import open_source
-
-    try:
-        return open_source(spec, images=reading.images, **options)
-    except SourceError as second:
-        if "two classes" not in second.message:
-            raise
-        raise SourceError(
-            f"the labels of `{spec}` are not among the classes of the model, and all are of one "
-            f"class: {error.message}",
-            hint="leave the labels empty (csv), or write -1 (npz), where they are unknown",
-        ) from None
-
-
-@contextmanager
-def _listed(folder: Path) -> Iterator[Path | None]:
-    """List the pictures of a folder in a table without labels; gives None where it has none."""
-    from errata.data.decode import image_suffixes
-
-    suffixes = image_suffixes()
-    paths = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and path.is_file()
-        and not any(name.startswith(".") for name in path.relative_to(folder).parts)
-    )
-    if not paths:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="errata-") as made:
-        table = Path(made) / f"{folder.resolve().name or 'pictures'}.csv"
-        # Names of files need not be text, and come back the same through these escapes.
-        with table.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-            writer.writerow(("image", "label"))
-            writer.writerows((path, "") for path in paths)
-        yield table
 
 
 def _part(opened: Opened, split: str | None, spec: str) -> Source:

@@ -14,7 +14,7 @@ def took(seconds: float) -> str:
 
     Example:
         >>> took(0.31), took(9.2), took(184), took(4000)
-        ('0.3 s', '9 s', '3 min 4 s', '1 h 7 min')
+        ('0.3 s', '9 s', '3 min 4 s', '1 h 6 min')
     """
     whole = round(seconds)
     if seconds < 5:

@@ -271,7 +271,7 @@ def _reasons(scores: Sequence[Scores], ranks: np.ndarray, row: int) -> tuple[Rea
 
 def _smooth(ranks: np.ndarray, rough: np.ndarray) -> np.ndarray:
     """Average `rough` [n] over neighbours in rank and make it rise with the rank."""
-    bins = int(np.clip(len(ranks) // 25, 4, 400))
+    bins = int(np.clip(len(ranks) // 10, 4, 400))
     place = np.minimum((ranks * bins).astype(np.int64), bins - 1)
     sizes = np.bincount(place, minlength=bins).astype(np.float64)
     used = sizes > 0

@@ -116,10 +116,11 @@ class EarlyMargin(Detector):
         proposed = propose(np.nan_to_num(probs), given_labels(ledger))
 
         def words(row: int) -> str:
-            times = f"{np.exp(min(abs(margin[row]), 9.0)):.2g} times as likely"
+            odds = float(np.exp(abs(margin[row])))
+            times = "over 1,000 times" if odds > 1000 else f"{odds:.3g} times"
             if margin[row] < 0:
-                return f"another class {times} in early epochs"
-            return f"given label {times} as any other in early epochs"
+                return f"another class {times} as likely in early epochs"
+            return f"given label {times} as likely as any other in early epochs"
 
         return Scores(rank_suspicion(-margin), proposed, words, "early", margin)
 

@@ -27,6 +27,7 @@ __all__ = [
 
 _EDGE = 1e-4
 _ROUNDS = 60
+_MANY = 20
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def high_loss_posterior(loss: np.ndarray) -> np.ndarray:
     if not known.any():
         return found
     low, high = np.percentile(loss[known], (5, 95))
-    if not high > low:
+    # Narrower than any difference that matters, and division would overflow.
+    if high - low < 1e-9:
         found[known] = 0.0
         return found
     x = np.clip((loss[known] - low) / (high - low), 0, 1)
@@ -207,9 +209,12 @@ def _maximise(centres: np.ndarray, weights: np.ndarray, shares: np.ndarray, roun
         logs = np.log(size / np.sqrt(2 * np.pi * variances))[:, None] - (
             (x - means[:, None]) ** 2 / (2 * variances[:, None])
         )
-        shares = _shares(logs)
-        likelihood = (weights * np.logaddexp.reduce(logs, axis=2)).sum(1)
-        if (likelihood - last).max() < 1e-6:
+        peak = logs.max(2, keepdims=True)
+        shares = np.exp(logs - peak)
+        total = shares.sum(2, keepdims=True)
+        shares /= total
+        likelihood = (weights * (peak + np.log(total))[:, :, 0]).sum(1)
+        if (likelihood - last).max() < 3e-6:
             break
         last = likelihood
     return Normals(size, means, np.sqrt(variances), shares, likelihood)

@@ -9,6 +9,7 @@ Shapes: B batch, N rows, then the shape of a sample: (channels, height, width) o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -31,8 +32,14 @@ class Scale:
     std: tuple[float, ...]
 
 
-def measure_scale(source: Source, *, block: int = 4096) -> Scale:
-    """Measure mean and standard deviation of a source, on its own scale (pictures: 0 to 255)."""
+def measure_scale(source: Source, *, block: int | None = None) -> Scale:
+    """Measure mean and standard deviation of a source, on its own scale (pictures: 0 to 255).
+
+    Args:
+        source: Whose rows are read, all of them, once.
+        block: Rows read at a time; None takes about 32 MB of them in double precision.
+    """
+    block = block or max(1, 2**22 // math.prod(source.shape))
     width = source.shape[0]
     total = np.zeros(width)
     squares = np.zeros(width)
