@@ -194,3 +194,30 @@ def test_bench_list_names_every_suite():
         *suite_names()
     ]
     assert all(name in run_cli("bench", "list").out for name in suite_names())
+
+
+def test_bench_next_passes_its_flags_on_and_tells_of_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: dict[str, Any] = {}
+
+    def run_next(suite: str, **flags: Any) -> dict[str, Any]:
+        flags.pop("echo")(f"{suite} odd/none/0 ...")
+        asked.update(flags)
+        return {"suite": suite, "finished": ["odd/none/0"], "missing": 2}
+
+    monkeypatch.setattr("errata.bench.run_next", run_next)
+    results = tmp_path / "r.jsonl"
+    argv = ["bench", "next", "fashion-10k", "--minutes", 0.5, "--only", "odd/*"]
+    done = run_cli(*argv, "--results", results)
+    assert asked == {"minutes": 0.5, "only": "odd/*", "results": results}
+    assert done.err == "fashion-10k odd/none/0 ...\n"
+    assert done.out == "fashion-10k: 1 cell finished, 2 missing\n"
+    assert run_cli(*argv, "--json").json["finished"] == ["odd/none/0"]
+
+
+def test_bench_run_prints_the_object_of_the_results_file(monkeypatch: pytest.MonkeyPatch):
+    made = {"suite": "s", "cell": "odd/none/0", "accuracy": 0.5, "auroc": None}
+    monkeypatch.setattr("errata.bench.run_cell", lambda suite, cell: made)
+    for more in ((), ("--json",)):
+        assert run_cli("bench", "run", "s", "odd/none/0", *more).json == made

@@ -53,6 +53,11 @@ TYPOS = [
     (("audit", "digits", "--flag", "fdr:2"), "`fdr:2`", "allowed"),
     (("audit", "digits", "--set", "sed=1"), "setting `sed` is unknown", "did you mean `seed`?"),
     (("audit", "digits", "--set", "seed"), "is not PATH=VALUE", "for example"),
+    (("audit", "digits", "--set", "seed=abc"), "`seed` is `abc`", "valid integer\n"),
+    (("audit", "digits", "--set", "stage=3"), "`stage` is `3`", "valid list"),
+    (("audit", "digits", "--set", "stage.5.epochs=1"), "nowhere at `5`", "allowed: 0\n"),
+    (("audit", "digits", "--set", "stage.step=sam"), "step `sam` is unknown", "plain"),
+    (("audit", "digits", "--set", "recipe.x=1"), "does not end at a value", "settings.toml"),
     (
         ("audit", "digits", "--set", "stage.parts.odd.percentil=4"),
         "`stage.0.parts.odd.percentil` is unknown",
@@ -70,7 +75,7 @@ TYPOS = [
 ]
 
 
-@pytest.mark.parametrize(("argv", "first", "second"), TYPOS, ids=lambda v: " ".join(v)[:40])
+@pytest.mark.parametrize(("argv", "first", "second"), TYPOS, ids=[" ".join(t[0]) for t in TYPOS])
 def test_a_typo_is_refused_with_what_to_do(argv: tuple[str, ...], first: str, second: str):
     refused(run_cli(*argv), first, second)
     assert list(Path.cwd().iterdir()) == []

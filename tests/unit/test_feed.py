@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,23 @@ def test_workers_serve_what_memory_serves(workers: int):
         streamed = list(feed.raw(batches))
         assert all(torch.equal(a, b) for a, b in zip(memory, streamed, strict=True))
         batches, memory = batches[::-1], memory[::-1]
+
+
+class WhoReads(Streamed):
+    """Serves the number of the process that reads it."""
+
+    def pixels(self, rows: np.ndarray) -> Tensor:
+        return torch.full((len(rows), *self.shape), float(os.getpid()), dtype=torch.float64)
+
+
+def test_every_pass_is_read_by_workers():
+    feed = feed_of(WhoReads(pictures()), workers=2)
+    passes = [
+        {int(samples.flatten()[0]) for samples in feed.raw([torch.arange(3)] * 8)} for _ in range(3)
+    ]
+    assert os.getpid() not in passes[0]
+    assert len(passes[0]) == 2
+    assert passes[0] == passes[1] == passes[2], "workers live on"
 
 
 @pytest.mark.parametrize("workers", WORKERS)

@@ -207,7 +207,7 @@ def test_the_floor_holds_for_every_class():
 
 @given(
     st.lists(st.tuples(st.floats(0, 9, width=32), st.integers(0, 2)), min_size=1, max_size=60),
-    st.floats(0, 9),
+    st.floats(0, 9, width=32),
     st.integers(0, 12),
     st.floats(0, 1),
 )

@@ -24,6 +24,8 @@ _TABLES = (".csv", ".tsv", ".parquet")
 
 @dataclass(frozen=True)
 class Found:
+    """A source that is open, and whether its labels count."""
+
     opened: Opened
     measured: bool
     """Whether the labels of the source are of the classes of the model."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from errata.config.schema import Settings, StageSettings
 from errata.engine.fit import default_batch, default_epochs
+from errata.engine.step import step_named
 from errata.errors import SettingsError
 from errata.losses import loss_named
 from errata.methods import recipe_named
@@ -74,6 +76,7 @@ def _stage(stage: StageSettings, path: str) -> Stage:
                 f"`{path}.{name}` is `{getattr(stage, name)}`; allowed: 1 and above",
                 hint=f"for example --set {path}.{name}=2",
             )
+    step_named(stage.step)
     loss = dict(stage.loss)
     kind = loss.pop("kind", "ce")
     try:
@@ -115,8 +118,10 @@ def _build(kind: type[Any], tree: Mapping[str, Any], path: str) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join([path, *(str(p) for p in first["loc"])]).strip(".")
+        # Pydantic says twice what it wanted, and names classes that users do not know.
+        why = re.split(r", unable| or an instance of", first["msg"])[0]
         raise SettingsError(
-            f"`{place}` is `{first['input']}`; {first['msg'][0].lower()}{first['msg'][1:]}",
+            f"`{place}` is `{first['input']}`; {why[:1].lower()}{why[1:]}",
             hint=f"give another value: --set {place}=VALUE",
         ) from None
 
@@ -135,9 +140,11 @@ def _check_keys(kind: type[Any], tree: Mapping[str, Any], path: str) -> None:
         inner = hints[key]
         if dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
             _check_keys(typing.cast("type[Any]", inner), value, f"{path}.{key}".strip("."))
-        if typing.get_origin(inner) is list and dataclasses.is_dataclass(typing.get_args(inner)[0]):
+        items = typing.get_args(inner)[0] if typing.get_origin(inner) is list else None
+        if dataclasses.is_dataclass(items) and isinstance(value, list):
             for index, item in enumerate(value):
-                _check_keys(typing.get_args(inner)[0], item, f"{path}.{key}.{index}".strip("."))
+                inside = f"{path}.{key}.{index}".strip(".")
+                _check_keys(typing.cast("type[Any]", items), item, inside)
 
 
 def settings_from_tree(tree: Mapping[str, Any]) -> Settings:
@@ -197,7 +204,13 @@ def _value(text: str) -> Any:
 def _places(tree: Any, keys: list[str], path: str) -> list[tuple[Tree, str]]:
     if isinstance(tree, list):
         named = [item for item in tree if isinstance(item, dict) and item.get("kind") == keys[0]]
-        if keys[0].isdigit() and int(keys[0]) < len(tree):
+        if keys[0].isdigit() and tree and int(keys[0]) >= len(tree):
+            raise SettingsError(
+                f"--set path `{path}` leads nowhere at `{keys[0]}`; allowed: "
+                + ", ".join(str(item.get("kind", i)) for i, item in enumerate(tree)),
+                hint="places count from 0",
+            )
+        if keys[0].isdigit() and tree:
             chosen, rest = [tree[int(keys[0])]], keys[1:]
         elif named:
             chosen, rest = named, keys[1:]

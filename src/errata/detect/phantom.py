@@ -80,7 +80,8 @@ def fit_null(observed: np.ndarray, null: np.ndarray) -> NullFit:
     """
     if not len(observed) or not len(null):
         return NullFit(0.0, 0.0, 1.0, 0, 0.0)
-    fits = [_fit_below(observed, null, top) for top in _TOPS]
+    ordered = np.sort(observed)
+    fits = [_fit_below(ordered, null, top) for top in _TOPS]
     matching = [fit for fit in fits if fit.misfit <= 0.04 + 0.5 / np.sqrt(max(fit.count, 1))][:3]
     if not matching:
         return min(fits, key=lambda fit: fit.misfit)
@@ -89,8 +90,8 @@ def fit_null(observed: np.ndarray, null: np.ndarray) -> NullFit:
     return replace(matching[len(matching) // 2], spread=spread)
 
 
-def _fit_below(observed: np.ndarray, null: np.ndarray, top: float) -> NullFit:
-    values = np.sort(observed)
+def _fit_below(values: np.ndarray, null: np.ndarray, top: float) -> NullFit:
+    """Fit the part of the null below its quantile `top` to ordered values."""
     edges = np.quantile(null, np.linspace(0, top, _PARTS + 1)[1:])
     shifts = _SHIFTS * abs(float(np.median(null)))
     below = np.searchsorted(values, edges[None] + shifts[:, None], side="right")
