@@ -6,17 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from errata import errors
-from errata.ledger import Ledger
 
 if TYPE_CHECKING:
     from errata.api import audit
+    from errata.ledger import Ledger
     from errata.observe import Track
 
 __version__ = "0.1.0"
 __all__ = ["Ledger", "Track", "__version__", "audit", "errors"]
 
-# Opened when first asked for, so that `import errata` stays quick.
-_LATER = {"audit": "errata.api", "Track": "errata.observe"}
+# Opened when first asked for: torch alone takes more than a second.
+_LATER = {"audit": "errata.api", "Ledger": "errata.ledger", "Track": "errata.observe"}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ from errata.config import Settings, program_of
 from errata.data.augment import Augment
 from errata.data.samples import Samples
 from errata.detect import Findings, consensus, decide, default_detectors, estimate_rate
+from errata.detect.decide import parse_flag
 from errata.directory import (
     AuditDirectory,
     guard_writes,
@@ -77,6 +78,7 @@ def audit(
     Raises:
         ErrataError: The data, the settings or the place to write are not usable.
     """
+    parse_flag(settings.flag)
     job = begin(
         settings,
         Path(out),

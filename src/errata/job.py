@@ -27,7 +27,7 @@ from errata.engine.run import TrainingRun
 from errata.errors import SettingsError
 from errata.ledger import Ledger
 from errata.machine import peak_memory_mb
-from errata.models import default_model
+from errata.models import build_model, default_model
 from errata.observe import Track
 from errata.types import Source
 
@@ -123,6 +123,14 @@ class Job:
     began: float
 
 
+def _check(settings: Settings, source: Source) -> None:
+    """Refuse what would fail later, while nothing has been written."""
+    program_of(settings)
+    Augment.parse(settings.augment).check(source.shape)
+    with torch.device("meta"):
+        build_model(settings.model, source.shape, len(source.classes))
+
+
 def begin(
     settings: Settings,
     out: Path,
@@ -141,7 +149,7 @@ def begin(
     samples = samples or open_settings(settings)
     source = samples.source
     settings = adjust(resolve(settings, source, epochs=epochs))
-    program_of(settings)
+    _check(settings, source)
     fingerprint = Ledger(source.ids, source.given, source.classes).fingerprint
     standing = check_out(out, fingerprint, resume=resume, overwrite=overwrite)
     if standing == "finished":

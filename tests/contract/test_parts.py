@@ -118,9 +118,11 @@ def test_works_with_every_loss(name: str, loss: str):
                 ({"percentile": 101.0}, "percentile `101.0`"),
                 ({"percentile": float("nan")}, "percentile `nan`"),
                 ({"recent": 0}, "recent `0`"),
+                ({"least_loss": -0.1}, "least_loss `-0.1`"),
+                ({"least_loss": float("nan")}, "least_loss `nan`"),
                 ({"floor_rows": -1}, "floor_rows `-1`"),
-                ({"floor_share": -0.1}, "floor_rows `10` and floor_share `-0.1`"),
-                ({"floor_share": 1.5}, "floor_rows `10` and floor_share `1.5`"),
+                ({"floor_share": -0.1}, "floor_share `-0.1`"),
+                ({"floor_share": 1.5}, "floor_share `1.5` is out of range; allowed: 0 to 1"),
             )
         ],
         ("odd", {"draws": 0}, "odd draws `0`"),

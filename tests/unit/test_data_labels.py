@@ -156,3 +156,23 @@ def test_conflicts_agree_with_a_slow_loop(rows):
             groups.append(tuple(group))
     source = Arrays(x, labels, classes=("a", "b", "c"))
     assert find_conflicts(source) == tuple(groups)
+
+
+def test_the_truth_that_noise_writes_is_read_back(tmp_path):
+    from errata.data.noise import plant_noise, write_noisy_labels
+
+    opened = open_source("digits", limit=100)
+    planted = plant_noise(opened.train, "uniform:0.4", seed=1)
+    write_noisy_labels(planted, tmp_path / "noisy.csv", tmp_path / "truth.npz")
+    again = open_source(
+        "digits", limit=100, labels=tmp_path / "noisy.csv", truth=tmp_path / "truth.npz"
+    )
+    assert again.train.given.tolist() == planted.source.given.tolist()
+    assert again.truth is not None
+    assert again.truth.clean.tolist() == opened.train.given.tolist()
+
+
+def test_an_npz_file_without_the_truth_is_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    with pytest.raises(SourceError, match="clean"):
+        open_source("digits", limit=100, truth=tmp_path / "other.npz")

@@ -14,7 +14,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +91,13 @@ def run_block(block: Block, folder: Path) -> None:
         assert "Traceback" not in done.stderr, done.stderr
 
 
+def run_page(page: Path, folder: Path) -> None:
+    """Run the blocks of a page in order, in one folder."""
+    for block in blocks_of(page.read_text()):
+        if not block.skipped:
+            run_block(block, folder)
+
+
 def _page_params() -> Sequence[object]:
     params = []
     for page in PAGES:
@@ -100,12 +108,22 @@ def _page_params() -> Sequence[object]:
     return params
 
 
-@pytest.mark.timeout(400)
+@pytest.fixture(scope="module")
+def runs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Path, Future[None]]]:
+    """Start all chosen pages, two at a time: each runs on one thread, and most of it is waiting."""
+    chosen = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    pages = [params["page"] for params in chosen if params.get("page") in PAGES]
+    with ThreadPoolExecutor(2) as pool:
+        yield {page: pool.submit(run_page, page, tmp_path_factory.mktemp("page")) for page in pages}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", _page_params())
-def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path):
-    for block in blocks_of(page.read_text()):
-        if not block.skipped:
-            run_block(block, tmp_path)
+def test_the_blocks_of_a_page_run(page: Path, runs: dict[Path, Future[None]]):
+    runs[page].result()
 
 
 def test_few_blocks_are_left_out():

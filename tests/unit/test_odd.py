@@ -399,7 +399,7 @@ def warned(run: TrainingRun, words: str) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_low_threshold_is_warned_of(kind: type[Part]):
-    low = run_of(kind(at=3, percentile=1.0))  # type: ignore[call-arg]
+    low = run_of(kind(at=3, percentile=1.0, least_loss=0.0))  # type: ignore[call-arg]
     high = run_of(kind(at=3, percentile=90.0))  # type: ignore[call-arg]
     for run, expected in ((low, True), (high, False)):
         threshold = run.notes["removed"]["threshold"]
@@ -408,8 +408,26 @@ def test_a_low_threshold_is_warned_of(kind: type[Part]):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_rows_whose_label_has_most_of_the_probability_stay(kind: type[Part]):
+    runs = [
+        run_of(kind(at=3, percentile=1.0, least_loss=least))  # type: ignore[call-arg]
+        for least in (0.0, math.log(2), 1.5)
+    ]
+    thresholds = [run.notes["removed"]["threshold"] for run in runs]
+    assert isinstance(thresholds[0], float)
+    assert thresholds[0] < math.log(2)
+    assert thresholds[1:] == [math.log(2), 1.5]
+    for run, least in zip(runs, (0.0, math.log(2), 1.5), strict=True):
+        losses = run.ledger.read(f"{kind.kind.replace('-', '_')}_loss").mean(1)
+        dropped = run.ledger.read("dropped")
+        assert (losses[dropped] > least).all()
+        assert warned(run, "see `least_loss`") == (least > 0)
+    assert not warned(run_of(kind(at=3, percentile=90.0)), "`least_loss`")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_dropping_most_rows_is_warned_of(kind: type[Part]):
-    most = run_of(kind(at=1, percentile=0.0), rows=240)  # type: ignore[call-arg]
+    most = run_of(kind(at=1, percentile=0.0, least_loss=0.0), rows=240)  # type: ignore[call-arg]
     few = run_of(kind(at=1, percentile=90.0), rows=240)  # type: ignore[call-arg]
     share = most.notes[kind.kind]["share"]
     assert isinstance(share, float)

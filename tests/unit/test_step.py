@@ -430,6 +430,28 @@ def test_bfloat16_computes_losses_in_float32():
     assert (run.sweep(0)[0].argmax(1) == run.given).float().mean() > 0.8
 
 
+# The compiler takes half a minute before the first step, and warns of parts of torch itself.
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default::DeprecationWarning")
+def test_compiled_nets_train_as_plain_ones_do():
+    source = pictures(wrong=0.3)
+    runs = [
+        fit(
+            one_stage("odd+mixup", epochs=5),
+            source,
+            model=tiny_net(source),
+            engine=replace(EXACT, compile=compiled),
+        )
+        for compiled in (False, True)
+    ]
+    assert (weights_of(runs[0]) - weights_of(runs[1])).abs().max() < 1e-9
+    assert runs[0].nets[0].state_dict().keys() == runs[1].nets[0].state_dict().keys()
+    for run in runs:
+        logits, features = run.sweep(0)
+        assert features is not None
+        torch.testing.assert_close(run.head(0)(features), logits)
+
+
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_pictures_lie_in_memory_as_asked(channels_last: bool):
     source = pictures()

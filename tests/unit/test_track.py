@@ -18,9 +18,10 @@ from torch import Tensor
 from errata.engine import Listener, TrainingRun, fit
 from errata.ledger import Ledger
 from errata.observe import Track
-from errata.observe.track import draw_phantoms, statistics_of
+from errata.observe.track import statistics_of
 from errata.parts.base import OptimizerSpec, Part, Recipe, Stage
 from errata.parts.mixing import Mixup
+from errata.phantoms import draw_phantoms
 from errata.streams import generator
 from errata.types import Batch, Lap, Plan
 

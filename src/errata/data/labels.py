@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -54,7 +55,9 @@ def read_label_file(path: Path, found: Found) -> tuple[np.ndarray, np.ndarray | 
 
 
 def read_truth_file(path: Path, found: Found) -> np.ndarray:
-    """Read true labels: a csv file `id,label`, or an npy file [N] in the order of the rows.
+    """Read true labels: a csv file `id,label`, an npz file, or an npy file [N] in row order.
+
+    The npz file is what ``errata noise`` writes: `ids` and `clean`, the names of the classes.
 
     Rows that a csv file does not mention are unknown. Numbers of an npy file are class names where
     the classes are named by numbers, else class numbers.
@@ -67,7 +70,10 @@ def read_truth_file(path: Path, found: Found) -> np.ndarray:
     """
     where = f"`{text_id(str(path))}`"
     if path.suffix.lower() != ".npy":
-        columns = read_columns(path, needed=("id", "label"))
+        if path.suffix.lower() == ".npz":
+            columns = _read_npz_columns(path, where)
+        else:
+            columns = read_columns(path, needed=("id", "label"))
         truth = np.full(len(found.ids), -1, dtype=np.int64)
         rows = _rows_of(columns["id"], found, where)
         labels = [plain_text(label) for label in columns["label"]]
@@ -84,6 +90,18 @@ def read_truth_file(path: Path, found: Found) -> np.ndarray:
         )
     truth, _ = class_numbers(values, ids=found.ids, classes=None, match=found.classes, where=where)
     return truth
+
+
+def _read_npz_columns(path: Path, where: str) -> dict[str, list[str]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {"id": file["ids"].astype(str).tolist(), "label": file["clean"].tolist()}
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise SourceError(
+            f"{where} cannot be read as an npz file of true labels: {error}; allowed: `ids` and "
+            "`clean`, as `errata noise` writes them",
+            hint="write a csv file with the columns `id` and `label` instead",
+        ) from error
 
 
 def _rows_of(ids: Sequence[str], found: Found, where: str) -> np.ndarray:

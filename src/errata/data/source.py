@@ -121,7 +121,8 @@ def open_source(
         if classes is None:
             _check_classes(chosen.given, found, limit=None)
         if limit is not None:
-            chosen = chosen.take(_limited(found, chosen.given, limit=limit, seed=seed))
+            # By the source's own labels, so that a label file does not change which rows are kept.
+            chosen = chosen.take(_limited(found, found.given, limit=limit, seed=seed))
         train, kept, unreadable = found.take(
             chosen.rows, given=chosen.given, fit=fit, progress=progress
         )

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 _RESAMPLES = 30
+_FIRST = (0.1, 0.25)
 _RESAMPLED_ROWS = 20_000
 
 
@@ -138,23 +139,37 @@ def estimate_rate(ledger: Ledger, scores: Scores | None = None) -> RateEstimate:
             hint="train with the observer `Track`, or run folds",
         )
     rng = numpy_generator(0, "rate")
-    fits = [fit for values in margins for fit in wrong_groups(values, given, rng)]
     doubts = [_disagreement(each, given) for each in (probs, held_out) if each is not None]
     doubts = [doubt for doubt in doubts if not np.isnan(doubt).all()]
+    estimate = _from_groups(margins, given, doubts, rng)
+    first = _first_margins(ledger, given, probs)
+    if first is not None:
+        memory = _memory(ledger, given, first)
+        if memory > 0:
+            estimate = _blend(estimate, _from_groups([first], given, [], rng), memory)
+    if not all(map(ledger.has, ("margin_sum", "phantom_margin_sum", "times_seen"))):
+        return estimate
+    return _with_null(ledger, estimate, rng)
+
+
+def _from_groups(
+    margins: list[np.ndarray],
+    given: np.ndarray,
+    doubts: list[np.ndarray],
+    rng: np.random.Generator,
+) -> RateEstimate:
+    """Estimate from groups of margins, or from disagreement where rows are too few for groups."""
+    fits = [fit for values in margins for fit in wrong_groups(values, given, rng)]
     below = [float((values < 0).sum() / max(1, (~np.isnan(values)).sum())) for values in margins]
     if fits:
         posterior = _group_posterior(fits, len(given))
         estimate = _join_groups(fits, doubts, below, int((~np.isnan(posterior)).sum()))
     else:
-        # Too few rows for groups: disagreement is all there is.
         posterior = doubts[-1] if doubts else np.full(len(given), np.nan)
         rate = float(np.nanmean(posterior)) if doubts else 0.0
         known = int((~np.isnan(posterior)).sum())
         estimate = _interval(rate, 0.0, max(below), known, "disagreement")
-    estimate = replace(estimate, posterior=posterior)
-    if not all(map(ledger.has, ("margin_sum", "phantom_margin_sum", "times_seen"))):
-        return estimate
-    return _with_null(ledger, estimate, posterior, rng)
+    return replace(estimate, posterior=posterior)
 
 
 def _join_groups(
@@ -174,8 +189,36 @@ def _join_groups(
         weight = 0.5 * float(np.clip((clear - 0.5) / 0.2, 0, 1))
         weight *= float(np.clip((half / rate - 0.1) / 0.1, 0, 1))
         joined = (1 - weight) * joined + weight * others[-1]
-    return _interval(
-        joined, min(low, joined, *others), max(high, joined, *others), count, "groups of margins"
+    low, high = min(low, joined, *others), max(high, joined, *others)
+    return _interval(joined, low, high, count, "groups of margins")
+
+
+def _memory(ledger: Ledger, given: np.ndarray, first: np.ndarray) -> float:
+    """Say how far training has memorised the labels it first disagreed with, 0 to 1.
+
+    In audits of digits the last sweep disagreed with less than a third as many rows as the first
+    epochs did, and then the margins of all epochs miss half of the errors. On Fashion-MNIST and
+    CIFAR-10 it was half and more.
+    """
+    if not ledger.has("final_prob"):
+        return 0.0
+    probs = column(ledger, "final_prob")
+    known = ~np.isnan(first) & ~np.isnan(probs[:, 0])
+    early = float((first[known] < 0).mean()) if known.any() else 0.0
+    late = float((probs.argmax(1) != given)[known].mean()) if known.any() else 0.0
+    return float(np.clip((0.45 - late / early) / 0.1, 0, 1)) if early > 0 else 0.0
+
+
+def _blend(one: RateEstimate, other: RateEstimate, share: float) -> RateEstimate:
+    """Move by `share` from one estimate to another; the interval holds both."""
+    assert one.posterior is not None
+    assert other.posterior is not None
+    return RateEstimate(
+        (1 - share) * one.estimate + share * other.estimate,
+        min((1 - share) * one.low + share * other.low, one.estimate, other.estimate),
+        max((1 - share) * one.high + share * other.high, one.estimate, other.estimate),
+        one.method if share < 0.5 else other.method,
+        (1 - share) * one.posterior + share * other.posterior,
     )
 
 
@@ -185,9 +228,7 @@ def _interval(rate: float, low: float, high: float, count: int, method: str) -> 
     return RateEstimate(rate, max(0.0, low - sampling), min(1.0, high + sampling), method)
 
 
-def _with_null(
-    ledger: Ledger, groups: RateEstimate, posterior: np.ndarray, rng: np.random.Generator
-) -> RateEstimate:
+def _with_null(ledger: Ledger, groups: RateEstimate, rng: np.random.Generator) -> RateEstimate:
     """Move from the groups to the phantom null as far as it explains the errors."""
     observed, null = phantom_margins(ledger)
     known = ~np.isnan(observed)
@@ -209,10 +250,10 @@ def _with_null(
     low = min(trust * (fit.rate - half) + (1 - trust) * groups.low - gap, groups.estimate)
     high = max(trust * (fit.rate + half) + (1 - trust) * groups.high + gap, groups.estimate)
     method = "phantom labels" if trust > 0.5 else groups.method
-    blended = np.array(posterior)
-    blended[known] = trust * null_posterior(values, null, fit) + (1 - trust) * np.nan_to_num(
-        posterior[known]
-    )
+    assert groups.posterior is not None
+    blended = groups.posterior.copy()
+    rest = np.nan_to_num(blended[known])
+    blended[known] = trust * null_posterior(values, null, fit) + (1 - trust) * rest
     return RateEstimate(rate, max(0.0, low), min(1.0, high), method, blended, trust)
 
 
@@ -243,6 +284,16 @@ def _margin_columns(
             own, rival = rival_probs(each, given)
             found.append(np.log(own + 1e-3) - np.log(rival + 1e-3))
     return found
+
+
+def _first_margins(
+    ledger: Ledger, given: np.ndarray, probs: np.ndarray | None
+) -> np.ndarray | None:
+    """Give margins [N] of the first epochs, where the ledger has a curve."""
+    if probs is None or not ledger.has("loss_curve"):
+        return None
+    filled = ledger.filled("loss_curve").cpu().numpy()
+    return early_margins(column(ledger, "loss_curve"), filled, probs, given, window=_FIRST)
 
 
 def _disagreement(probs: np.ndarray, given: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ __all__ = [
     "mean_probabilities",
     "planted_report",
     "removed_report",
+    "test_accuracy",
     "test_feed",
     "test_report",
 ]
@@ -50,6 +51,12 @@ def mean_probabilities(run: TrainingRun, feed: Feed) -> np.ndarray:
     rows = torch.arange(len(feed.source.ids))
     probs = torch.stack([run.predict(k, feed, rows)[0].softmax(1) for k in range(len(run.nets))])
     return probs.mean(0).double().cpu().numpy()
+
+
+def test_accuracy(probs: np.ndarray, labels: np.ndarray) -> float:
+    """Give the share of rows predicted right; rows labelled -1 do not count."""
+    known = labels >= 0
+    return measures.accuracy(probs[known], labels[known])
 
 
 def test_report(probs: np.ndarray, labels: np.ndarray) -> Numbers:

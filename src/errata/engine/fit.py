@@ -15,7 +15,7 @@ import torch
 from errata.data.augment import Augment
 from errata.engine.checkpoint import load_checkpoint, save_checkpoint
 from errata.engine.dist import kept_randomness, rank, world_size
-from errata.engine.evaluate import mean_probabilities, test_feed, test_report
+from errata.engine.evaluate import mean_probabilities, test_accuracy, test_feed
 from errata.engine.loop import train
 from errata.engine.run import Engine, TrainingRun
 from errata.models import build_model
@@ -136,13 +136,14 @@ def fit(
             for name, test in (tests or {}).items():
                 feeds.setdefault(name, test_feed(run, test))
                 probs = mean_probabilities(run, feeds[name])
-                accuracy = test_report(probs, test.given)["accuracy"]
+                accuracy = test_accuracy(probs, test.given)
                 record.setdefault("test", {})[name] = round(accuracy, 6)
-        listener.on_epoch(record)
         due = last or time.perf_counter() - saved[0] >= checkpoint_s
         if checkpoint is not None and due and rank() == 0:
             save_checkpoint(checkpoint, run.state(), settings=digest)
             saved[0] = time.perf_counter()
+        # Last, since a listener may stop the run by raising.
+        listener.on_epoch(record)
 
     run = TrainingRun(
         program,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
 from errata.engine.dist import autocast, pick_device, pick_precision
 from errata.engine.feed import Feed, Scale
@@ -95,7 +95,8 @@ def load_model(folder: Path, *, engine: Engine | None = None) -> SavedModel:
     place = folder if (folder / "model.json").exists() else folder / "model"
     try:
         document = json.loads((place / "model.json").read_text(encoding="utf-8"))
-        weights = load_file(place / "model.safetensors")
+        # From bytes, since safetensors cannot open a path that is not text.
+        weights = load((place / "model.safetensors").read_bytes())
         shape, classes = tuple(document["shape"]), tuple(document["classes"])
         nets = []
         for k in range(document["nets"]):

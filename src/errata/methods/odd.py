@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -154,6 +154,15 @@ def above_threshold(
 LEAST_LOSS = math.log(2)
 """Loss of a label that has half of the probability: below it no other class has more."""
 
+_LIMITS: dict[str, tuple[float, float]] = {
+    "percentile": (0, 100),
+    "recent": (1, math.inf),
+    "floor_rows": (0, math.inf),
+    "floor_share": (0, 1),
+    "least_loss": (0, math.inf),
+    "draws": (1, math.inf),
+}
+
 
 @dataclass(kw_only=True)
 class _DropAboveNull(Part):
@@ -176,22 +185,17 @@ class _DropAboveNull(Part):
     least_loss: float = LEAST_LOSS
 
     def __post_init__(self) -> None:
-        if not 0 <= self.percentile <= 100:
-            raise SettingsError(
-                f"{self.kind} percentile `{self.percentile}` is out of range; allowed: 0 to 100",
-                hint="20 is a good start; smaller drops more",
-            )
-        if self.recent < 1:
-            raise SettingsError(
-                f"{self.kind} recent `{self.recent}` is out of range; allowed: 1 and above",
-                hint="2 is the default",
-            )
-        if self.floor_rows < 0 or not 0 <= self.floor_share <= 1:
-            raise SettingsError(
-                f"{self.kind} floor_rows `{self.floor_rows}` and floor_share `{self.floor_share}` "
-                "are out of range; allowed: 0 and above, and 0 to 1",
-                hint="10 and 0.05 are the defaults",
-            )
+        epoch_of(self.at, 1)
+        for field in fields(self):
+            if field.name not in _LIMITS:
+                continue
+            value, (least, most) = getattr(self, field.name), _LIMITS[field.name]
+            if not least <= value <= most:
+                allowed = f"{least} to {most}" if most < math.inf else f"{least} and above"
+                raise SettingsError(
+                    f"{self.kind} {field.name} `{value}` is out of range; allowed: {allowed}",
+                    hint=f"{field.default} is the default",
+                )
 
     def setup(self, run: Run) -> None:
         """Add the columns."""
@@ -199,7 +203,7 @@ class _DropAboveNull(Part):
         if not 1 <= self.epoch_ < run.epochs:
             run.warn(
                 f"{self.kind} has no effect: it would drop rows at epoch {self.epoch_} of a stage "
-                f"of {run.epochs}; set `at` to 1 to {run.epochs - 1}"
+                f"of {run.epochs}; train for longer, or set `at` to an epoch within"
             )
         run.ledger.add(
             self.kind,
@@ -304,14 +308,6 @@ class ODD(_DropAboveNull):
     """
 
     draws: int = 100_000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.draws < 1:
-            raise SettingsError(
-                f"{self.kind} draws `{self.draws}` is out of range; allowed: 1 and above",
-                hint="100000 is the default",
-            )
 
     def setup(self, run: Run) -> None:
         """Add the columns, and fail early on a net without a linear head."""
