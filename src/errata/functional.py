@@ -24,18 +24,32 @@ from errata.losses.pointwise import (
     rce,
     sce,
 )
+from errata.methods.odd import loss_variance_of_head, odd_threshold, simulate_losses
+from errata.observe.track import statistics_of
+from errata.parts.dropping import above_threshold, percentile_of
+from errata.parts.mixing import draw_mixup, mix_rows
+from errata.phantoms import draw_phantoms
 
 __all__ = [
     "LOG_ZERO",
+    "above_threshold",
     "brier",
     "ce",
+    "draw_mixup",
+    "draw_phantoms",
     "expected_loss",
     "gce",
+    "loss_variance_of_head",
     "mae",
+    "mix_rows",
     "nce",
     "nce_mae",
     "nce_rce",
+    "odd_threshold",
     "one_hot",
+    "percentile_of",
     "rce",
     "sce",
+    "simulate_losses",
+    "statistics_of",
 ]

@@ -19,17 +19,11 @@ from errata.data import Arrays
 from errata.engine import Listener, TrainingRun, fit
 from errata.errors import ErrataError
 from errata.measures import auroc
-from errata.methods.odd import (
-    ODD,
-    ODDPhantom,
-    above_threshold,
-    loss_variance_of_head,
-    odd_threshold,
-    percentile_of,
-    simulate_losses,
-)
+from errata.methods.odd import ODD, loss_variance_of_head, odd_threshold, simulate_losses
+from errata.methods.odd_phantom import ODDPhantom
 from errata.observe import Track
 from errata.parts.base import Part, Recipe, Stage
+from errata.parts.dropping import above_threshold, percentile_of
 from errata.parts.mixing import Mixup
 from errata.streams import generator
 from errata.types import Plan
@@ -421,8 +415,8 @@ def test_rows_whose_label_has_most_of_the_probability_stay(kind: type[Part]):
         losses = run.ledger.read(f"{kind.kind.replace('-', '_')}_loss").mean(1)
         dropped = run.ledger.read("dropped")
         assert (losses[dropped] > least).all()
-        assert warned(run, "see `least_loss`") == (least > 0)
-    assert not warned(run_of(kind(at=3, percentile=90.0)), "`least_loss`")  # type: ignore[call-arg]
+        # The warning is about the null, whatever the floor makes of it.
+        assert warned(run, f"dropped above {max(thresholds[0], least):.2f}")
 
 
 @pytest.mark.parametrize("kind", KINDS)

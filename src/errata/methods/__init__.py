@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from errata.errors import unknown_name
-from errata.methods import erm, gce, mixup, odd
+from errata.methods import erm, gce, mixup, odd, odd_phantom
 from errata.methods.card import Card, combine
 from errata.parts.base import Recipe
 
 __all__ = ["Card", "card_named", "recipe_named", "recipe_names"]
 
-_CARDS: dict[str, Card] = {card.name: card for card in (erm.CARD, mixup.CARD, gce.CARD, *odd.CARDS)}
+_CARDS: dict[str, Card] = {
+    card.name: card for card in (erm.CARD, mixup.CARD, gce.CARD, odd.CARD, odd_phantom.CARD)
+}
 
 
 def recipe_names() -> tuple[str, ...]:
