@@ -20,7 +20,6 @@ from errata.detect.decide import parse_flag
 from errata.directory import (
     AuditDirectory,
     guard_writes,
-    publish,
     write_issues,
     write_summary,
     write_unreadable,
@@ -114,7 +113,6 @@ def audit(
         save_model(run, job.work / "model", model=job.settings.model, facts=facts(job.settings))
         write_summary(job.work / "summary.json", summary)
         _report(AuditDirectory.open(job.work), job.samples.source, job.work / "report.html")
-    publish(job.work, job.out, overwrite=overwrite)
     return AuditDirectory.open(job.out).summary
 
 
@@ -141,7 +139,6 @@ def train(
         run.ledger.save(job.work / "ledger")
         save_model(run, job.work, model=job.settings.model, facts=facts(job.settings))
         write_summary(job.work / "summary.json", summary)
-    publish(job.work, job.out, overwrite=overwrite)
     return summary
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import shutil
 import time
@@ -20,7 +21,7 @@ import errata
 from errata.config import Settings, program_of, settings_to_tree, stages_of
 from errata.data.augment import Augment
 from errata.data.samples import Samples, open_samples
-from errata.directory import check_out, guard_writes, staging, write_settings
+from errata.directory import check_out, guard_writes, publish, staging, write_settings
 from errata.engine.evaluate import mean_probabilities, test_feed, test_report
 from errata.engine.fit import Listener, fit
 from errata.engine.run import TrainingRun
@@ -119,6 +120,7 @@ class Job:
     work: Path
     finished: bool
     resume: bool
+    overwrite: bool
     progress: Progress
     began: float
 
@@ -153,19 +155,21 @@ def begin(
     fingerprint = Ledger(source.ids, source.given, source.classes).fingerprint
     standing = check_out(out, fingerprint, resume=resume, overwrite=overwrite)
     if standing == "finished":
-        return Job(settings, samples, out, out, True, resume, progress, began)
+        return Job(settings, samples, out, out, True, resume, overwrite, progress, began)
     work = staging(out, fresh=standing == "new")
     write_settings(work / "settings.toml", _made(settings, fingerprint))
-    return Job(settings, samples, out, work, False, standing == "resume", progress, began)
+    going_on = standing == "resume"
+    return Job(settings, samples, out, work, False, going_on, overwrite, progress, began)
 
 
 @contextmanager
 def writing(job: Job) -> Iterator[None]:
-    """Guard the writing of results, then clear away what only a resume needs."""
+    """Guard the writing of results, then publish them and clear away what a resume needs."""
     job.progress.phase("writing")
     with guard_writes(job.work, kept="make room, then go on with --resume; no training is lost"):
         yield
-        shutil.rmtree(job.work / "work", ignore_errors=True)
+    publish(job.work, job.out, overwrite=job.overwrite)
+    shutil.rmtree(job.out / "work", ignore_errors=True)
 
 
 def fit_job(job: Job) -> TrainingRun:
@@ -190,13 +194,20 @@ def fit_job(job: Job) -> TrainingRun:
     )
     lines = job.work / "log.jsonl"
     with guard_writes(lines):
-        lines.write_text("".join(json.dumps(record) + "\n" for record in run.history), "utf-8")
+        lines.write_text("".join(json.dumps(_finite(r)) + "\n" for r in run.history), "utf-8")
     return run
 
 
 def _test_every(settings: Settings) -> int:
     """Measure about six times on the way, so that curves have points and little time is spent."""
     return max(1, sum(stage.epochs for stage in settings.stage) // 6)
+
+
+def _finite(record: dict[str, Any]) -> dict[str, Any]:
+    """Write null for numbers that JSON does not have, such as the loss of a diverged run."""
+    return {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()
+    }
 
 
 def summary_of(job: Job, run: TrainingRun) -> Summary:

@@ -21,9 +21,9 @@ import pytest
 
 EPOCHS = 6
 MOMENTS = {
-    "after epoch 1": "checkpoint of epoch 0",
+    "after epoch 1": "checkpoint of epoch 1",
     "within epoch 2, after the drop": "checkpoint of epoch 1",
-    "while a checkpoint is written": "checkpoint of epoch 2",
+    "while a checkpoint is written": "checkpoint of epoch 3",
     "while the results are written": "checkpoint of epoch 5",
 }
 

@@ -24,6 +24,7 @@ from errata.data.samples import Samples, open_samples
 from errata.detect import consensus, default_detectors, estimate_rate
 from errata.engine import Engine, Listener, TrainingRun, fit
 from errata.engine.evaluate import margin_auroc, planted_report, removed_report
+from errata.engine.fit import run_digest
 from errata.machine import peak_memory_mb, processor_name
 from errata.methods import recipe_named
 from errata.parts.base import Stage
@@ -167,16 +168,19 @@ def measure(
 
     recipe = recipe_named(cell.recipe)
     stage = Stage(recipe=recipe, epochs=suite.epochs, batch=suite.batch, optimizer=suite.optimizer)
+    augment = Augment.parse(suite.augment)
+    # Named by its settings, so that a checkpoint of other code or data is never gone on with.
+    digest = run_digest(source, (stage,), model=suite.model, augment=suite.augment)
     run = fit(
         (stage,),
         source,
         model=suite.model,
         seed=cell.seed,
-        augment=Augment.parse(suite.augment),
+        augment=augment,
         engine=Engine(),
         tests=tests,
         test_every=suite.evaluate,
-        checkpoint=work,
+        checkpoint=None if work is None else work / digest,
         checkpoint_s=CHECKPOINT_S,
         resume=work is not None,
         listener=Listener(on_epoch),

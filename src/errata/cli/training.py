@@ -60,7 +60,12 @@ def engine_from(common: Common, flags: EngineFlags, **more: Any) -> Engine:
     if flags.precision not in PRECISIONS:
         raise unknown_name("precision", flags.precision, PRECISIONS)
     pick_device(common.device)
-    return Engine(device=common.device, precision=flags.precision, **more)  # type: ignore[arg-type]
+    return Engine(
+        device=common.device,
+        precision=flags.precision,  # type: ignore[arg-type]
+        threads=flags.threads or 0,
+        **more,
+    )
 
 
 def settings_from(

@@ -30,6 +30,8 @@ __all__ = [
     "sharpening",
 ]
 
+_PLAINEST = ("disagreement", "dropped", "margin", "confidence")
+"""Kinds of reasons that need no explanation come before those that do."""
 _MOST_REASONS = 3
 _MOST_SHARPENING = 20.0
 
@@ -256,8 +258,8 @@ def decide(
 
 
 def _reasons(scores: Sequence[Scores], ranks: np.ndarray, row: int) -> tuple[Reason, ...]:
-    """Take the detectors to which the row is most suspicious, as far as it is more so than most."""
-    order = np.argsort(-ranks, kind="stable")
+    """Take the detectors to which the row is more suspicious than most, plainest words first."""
+    order = sorted(range(len(scores)), key=lambda k: (_plainness(scores[k].kind), -ranks[k]))
     chosen = [scores[k] for k in order if ranks[k] > 0.5][:_MOST_REASONS]
     return tuple(
         Reason(
@@ -267,6 +269,10 @@ def _reasons(scores: Sequence[Scores], ranks: np.ndarray, row: int) -> tuple[Rea
         )
         for each in chosen
     )
+
+
+def _plainness(kind: str) -> int:
+    return _PLAINEST.index(kind) if kind in _PLAINEST else len(_PLAINEST)
 
 
 def _smooth(ranks: np.ndarray, rough: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -20,8 +21,12 @@ __all__ = [
     "pick_precision",
     "rank",
     "same_everywhere",
+    "threads",
     "world_size",
 ]
+
+SMALL_BATCH = 2**15
+"""Numbers in a batch below which a second thread costs more than it brings."""
 
 Precision = Literal["auto", "float32", "float64", "bfloat16"]
 
@@ -88,6 +93,25 @@ def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextMan
 def kept_randomness(device: torch.device) -> AbstractContextManager[None]:
     """Give torch's global generators back as they were, whatever is drawn meanwhile."""
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+@contextmanager
+def threads(wanted: int, *, batch_values: int) -> Iterator[None]:
+    """Compute with some threads, and give back those there were.
+
+    Args:
+        wanted: Threads; 0 takes one for small batches and else leaves them alone.
+        batch_values: Numbers in one batch of samples.
+    """
+    before = torch.get_num_threads()
+    if wanted == 0 and batch_values < SMALL_BATCH:
+        wanted = 1
+    if wanted:
+        torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def average_gradients(parameters: list[Tensor], share: float) -> None:

@@ -32,11 +32,16 @@ class Scale:
     std: tuple[float, ...]
 
 
+DECODED = 8192
+"""Most files that are decoded to measure the scale of a source that is not in memory."""
+
+
 def measure_scale(source: Source, *, block: int | None = None) -> Scale:
     """Measure mean and standard deviation of a source, on its own scale (pictures: 0 to 255).
 
     Args:
-        source: Whose rows are read, all of them, once.
+        source: Whose rows are read once: all of them, or `DECODED` spread evenly where they
+            have to be decoded.
         block: Rows read at a time; None takes about 32 MB of them in double precision.
     """
     block = block or max(1, 2**22 // math.prod(source.shape))
@@ -45,8 +50,11 @@ def measure_scale(source: Source, *, block: int | None = None) -> Scale:
     squares = np.zeros(width)
     origin: Tensor | None = None
     count = 0
-    for start in range(0, len(source.ids), block):
-        rows = np.arange(start, min(start + block, len(source.ids)))
+    everyone = np.arange(len(source.ids))
+    if not source.in_memory and len(everyone) > DECODED:
+        everyone = everyone[:: -(-len(everyone) // DECODED)]
+    for start in range(0, len(everyone), block):
+        rows = everyone[start : start + block]
         values = source.pixels(rows).double().flatten(2 if len(source.shape) == 3 else 1)
         values = values.transpose(0, 1).flatten(1) if len(source.shape) == 3 else values.T
         # Counted from the first value, or a large mean would swallow a small spread.

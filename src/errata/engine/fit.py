@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ import torch
 
 from errata.data.augment import Augment
 from errata.engine.checkpoint import load_checkpoint, save_checkpoint
-from errata.engine.dist import kept_randomness, rank, world_size
+from errata.engine.dist import kept_randomness, rank, threads, world_size
 from errata.engine.evaluate import mean_probabilities, test_accuracy, test_feed
 from errata.engine.loop import train
 from errata.engine.run import Engine, TrainingRun
@@ -158,7 +159,8 @@ def fit(
         on_step=listener.on_step,
     )
     state = load_checkpoint(checkpoint, settings=digest) if resume and checkpoint else None
-    with kept_randomness(run.device):
+    values = program[0].batch * math.prod(source.shape)
+    with kept_randomness(run.device), threads(run.engine.threads, batch_values=values):
         if state is not None:
             run.load_state(state)
         if listener.on_estimate is not None:

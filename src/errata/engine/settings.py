@@ -19,6 +19,8 @@ class Engine:
         compile: Let ``torch.compile`` build the nets.
         budget_mb: Largest uint8 data set kept on an accelerator.
         workers: Processes that decode files of sources that are not in memory.
+        threads: Threads of the processor; 0 leaves them to torch, but takes one for samples so
+            small that threads would wait for one another.
     """
 
     device: str = "auto"
@@ -27,3 +29,4 @@ class Engine:
     compile: bool = False
     budget_mb: int = 4096
     workers: int = 2
+    threads: int = 0

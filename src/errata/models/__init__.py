@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch import nn
 
 from errata.errors import SettingsError, unknown_name
-from errata.models.conv import conv, conv_photo
+from errata.models.conv import conv, conv_he, conv_photo
 from errata.models.find import find_head
 from errata.models.mlp import Net, mlp
 from errata.models.resnet import resnet18, wrn
@@ -26,6 +26,7 @@ def _wrn_28_10(shape: tuple[int, ...], classes: int) -> Net:
 _MODELS: dict[str, tuple[Build, int]] = {
     "mlp": (mlp, 0),
     "conv": (conv, 8),
+    "conv-he": (conv_he, 8),
     "conv-photo": (conv_photo, 16),
     "resnet18": (resnet18, 8),
     "wrn-28-10": (_wrn_28_10, 8),

@@ -10,7 +10,7 @@ import math
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["Net", "mlp"]
+__all__ = ["Net", "he_init", "mlp"]
 
 
 class Net(nn.Module):
@@ -23,7 +23,6 @@ class Net(nn.Module):
         super().__init__()
         self.body = body
         self.head = nn.Linear(width, classes)
-        he_init(self)
 
     def forward(self, x: Float[Tensor, "B ..."]) -> Float[Tensor, "B C"]:
         """Give the logits."""
@@ -31,8 +30,8 @@ class Net(nn.Module):
         return logits
 
 
-def he_init(net: nn.Module) -> None:
-    """Initialise by fan-out for convolutions and fan-in for linear layers, biases 0.
+def he_init(net: Net) -> Net:
+    """Initialise a net by fan-out for convolutions and fan-in for linear layers, biases 0.
 
     Draws from the global generator, as torch itself does: wrap the call in `fork_rng`.
     Source: He et al. 2015, arXiv:1502.01852.
@@ -46,6 +45,7 @@ def he_init(net: nn.Module) -> None:
             continue
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+    return net
 
 
 def mlp(shape: tuple[int, ...], classes: int) -> Net:
@@ -57,4 +57,4 @@ def mlp(shape: tuple[int, ...], classes: int) -> Net:
         body.extend(
             (nn.Linear(inputs, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True))
         )
-    return Net(body, width=width, classes=classes)
+    return he_init(Net(body, width=width, classes=classes))

@@ -17,7 +17,7 @@ from torch.nn.functional import relu
 
 from errata.errors import SettingsError
 from errata.models.conv import AveragePool
-from errata.models.mlp import Net
+from errata.models.mlp import Net, he_init
 
 __all__ = ["PreActBlock", "resnet18", "wrn"]
 
@@ -77,4 +77,4 @@ def _residual(channels: int, classes: int, *, stem: int, widths: Sequence[int], 
             body.append(PreActBlock(inputs, outputs, stride=stride))
             inputs = outputs
     body.extend((nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), AveragePool()))
-    return Net(body, width=inputs, classes=classes)
+    return he_init(Net(body, width=inputs, classes=classes))
