@@ -140,9 +140,16 @@ def test_same_seed_gives_same_weights_and_leaves_the_global_generator_alone():
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_convolutions_are_initialised_by_fan_out():
+def test_the_reference_net_starts_as_plain_torch_does():
+    torch.manual_seed(3)
+    ours = build_model("conv", GREY, 10).body[0].weight
+    torch.manual_seed(3)
+    assert torch.equal(ours, torch.nn.Conv2d(1, 32, 5, padding=2, bias=False).weight)
+
+
+def test_he_starts_convolutions_by_fan_out():
     # 73,728 draws: the standard deviation is known to 0.3 %.
-    weight = build_model("conv", GREY, 10).body[8].weight
+    weight = build_model("conv-he", GREY, 10).body[8].weight
     assert weight.shape == (128, 64, 3, 3)
     assert weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.02)
 
@@ -163,7 +170,7 @@ def test_default_model_follows_the_shape_and_fits_it(shape, name):
 
 
 def test_names_list_every_model():
-    assert model_names() == ("mlp", "conv", "conv-photo", "resnet18", "wrn-28-10")
+    assert model_names() == ("mlp", "conv", "conv-he", "conv-photo", "resnet18", "wrn-28-10")
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,8 @@ def _claim(work: Path) -> Iterator[bool]:
 def open_cell(suite: Suite, cell: Cell) -> tuple[Samples, Source, Source | None]:
     """Open the samples of a cell: everything, training rows, validation rows (noisy labels)."""
     total = None if suite.limit is None else suite.limit + suite.validation
-    spec = suite.source.format(data=data_folder())
+    needs_data = "{data}" in suite.source
+    spec = suite.source.format(data=data_folder()) if needs_data else suite.source
     clean = open_samples(spec, limit=total, seed=cell.seed)
     rows = np.arange(len(clean.source.ids))
     cut = len(rows) if suite.limit is None else suite.limit

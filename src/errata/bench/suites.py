@@ -81,6 +81,16 @@ _SUITES = {
     suite.name: suite
     for suite in (
         Suite(
+            name="digits",
+            summary="1,438 digits of scikit-learn, 20 epochs: minutes, and no file is needed",
+            source="digits",
+            epochs=20,
+            batch=32,
+            evaluate=20,
+            recipes=_FIRST,
+            noises=("none", "uniform:0.2", "uniform:0.4", "asymmetric:0.3"),
+        ),
+        Suite(
             name="fashion-10k",
             summary="first 10,000 images of Fashion-MNIST, 60 epochs, flip: erm memorises here",
             source=_FASHION,
