@@ -52,7 +52,7 @@ def table(suite: str, results: Path = RESULTS) -> dict[str, Any]:
     for noise in chosen.noises:
         for recipe in chosen.recipes:
             names = [f"{recipe}/{noise}/{seed}" for seed in chosen.seeds]
-            found = [newest[name] for name in names if name in newest]
+            found = [_with_cost(newest[name], newest) for name in names if name in newest]
             missing += [name for name in names if name not in newest]
             row: dict[str, Any] = {"recipe": recipe, "noise": noise, "seeds": len(found)}
             for column in _COLUMNS:
@@ -63,6 +63,15 @@ def table(suite: str, results: Path = RESULTS) -> dict[str, Any]:
             row["realised_noise"] = _summary([r.get("realised_noise") for r in found])
             rows.append(row)
     return {"suite": suite, "summary": chosen.summary, "rows": rows, "missing": missing}
+
+
+def _with_cost(result: dict[str, Any], newest: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Compare with plain training of the same noise and seed on the same hardware."""
+    plain = newest.get(f"erm/{result.get('noise')}/{result.get('seed')}", {})
+    known = plain.get("cpu_seconds") and result.get("cpu_seconds")
+    if not known or plain.get("hardware") != result.get("hardware"):
+        return result
+    return {**result, "cost": round(result["cpu_seconds"] / plain["cpu_seconds"], 3)}
 
 
 def _summary(values: list[float | None]) -> dict[str, float | int | None] | None:
