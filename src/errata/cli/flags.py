@@ -204,7 +204,7 @@ class TrainFlags:
             "Training",
             "--recipe",
             help="Recipes put together with `+`, such as `odd+mixup`; `errata recipes` lists "
-            "them and marks the default.",
+            "them and tells the default.",
             metavar="NAME",
         ),
     ] = None

@@ -83,7 +83,7 @@ def _listing(cards: list[Card], needs: str | None, default: str) -> str:
         return f"no recipe needs {needs}"
     rows = [
         (
-            card.name + (" (default)" if card.name == default else ""),
+            card.name,
             _cost(card),
             ", ".join(card.needs) or "nothing",
             card.summary,
@@ -92,7 +92,8 @@ def _listing(cards: list[Card], needs: str | None, default: str) -> str:
     ]
     return (
         table(("recipe", "cost", "needs", "summary"), rows, right=("cost",))
-        + "\n\ncost: plain training passes, measured. One recipe in full: errata recipes NAME"
+        + f"\n\ndefault: {default}; recipes join with `+`"
+        + "\ncost: plain training passes, measured. One recipe in full: errata recipes NAME"
     )
 
 

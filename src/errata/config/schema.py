@@ -10,7 +10,7 @@ from errata.parts.base import OptimizerSpec
 
 __all__ = ["DEFAULT_RECIPE", "Settings", "SourceSettings", "StageSettings"]
 
-DEFAULT_RECIPE = "odd"
+DEFAULT_RECIPE = "odd+mixup"
 """Chosen by our own benchmark: docs/decisions/0013."""
 
 

@@ -31,7 +31,7 @@ CARD = Card(
     summary="trains on blends of two samples and of their labels",
     source="Zhang et al. 2018, arXiv:1710.09412",
     year=2018,
-    cost=None,
+    cost=1.0,
     text=__doc__ or "",
     build=lambda: Recipe(parts=(Mixup(),)),
 )

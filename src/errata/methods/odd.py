@@ -148,7 +148,7 @@ CARD = Card(
     summary="drops rows whose loss looks like that of uniformly wrong labels, once",
     source="Song et al. 2020, Robust and On-the-fly Data Denoising (slides)",
     year=2020,
-    cost=None,
+    cost=0.8,
     text=__doc__ or "",
     build=lambda: Recipe(parts=(ODD(),)),
 )

@@ -72,7 +72,7 @@ CARD = Card(
     summary="ODD with the losses of never-trained random labels in place of a simulation",
     source="ours, after Song et al. 2020",
     year=2026,
-    cost=None,
+    cost=1.0,
     text=__doc__ or "",
     build=lambda: Recipe(parts=(ODDPhantom(),)),
 )
