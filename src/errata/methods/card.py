@@ -20,8 +20,8 @@ class Card:
         summary: One line.
         source: Paper, with arXiv number; ``-`` for a control.
         year: Of the paper; 0 for a control.
-        cost: Plain training passes: ``errata bench table digits``, without noise; `odd` by the suite
-            ``fashion-10k``, where rows are dropped.
+        cost: Plain training passes, by ``errata bench table digits`` without noise; that of
+            `odd` by the suite ``fashion-10k``, where rows are dropped.
         needs: Drawn from clean, verified, transition, noise-rate, features.
         text: The whole card: idea, when to use, when not, cost, source, what is ours.
         build: Makes the recipe.
