@@ -47,6 +47,9 @@ from errata.types import Source
 
 __all__ = ["Progress", "audit", "train", "write_report"]
 
+LEAST_AGREEMENT = 0.5
+"""Share of given labels that a network predicts where it has learned something to judge by."""
+
 
 def audit(
     settings: Settings,
@@ -95,6 +98,7 @@ def audit(
     _final_sweep(run)
     if job.settings.folds:
         _held_out(job, run)
+    _warn_of_little_learning(run)
     job.progress.phase("finding suspects")
     findings, rate = _detect(run.ledger, job.settings)
     tiers = ("obvious", "possible", "fine")
@@ -181,6 +185,19 @@ def _final_sweep(run: TrainingRun) -> None:
     everyone = torch.arange(run.num_rows)
     probs = torch.stack([run.sweep(k)[0].softmax(1) for k in range(len(run.nets))]).mean(0)
     run.ledger.write("final_prob", everyone.to(run.device), probs, stamp=run.tick)
+
+
+def _warn_of_little_learning(run: TrainingRun) -> None:
+    """Warn where the given labels were hardly learned, so that disagreement says little."""
+    rows = run.labelled.to(run.device)
+    predicted = run.ledger.read("final_prob", rows).float().argmax(1)
+    agreement = float((predicted == run.given[rows]).float().mean())
+    if agreement < LEAST_AGREEMENT:
+        run.warn(
+            f"the trained network predicts only {agreement:.0%} of the given labels: either most "
+            "are wrong, or it has not learned the task, and then suspects and estimate mean "
+            "little; train for longer with --epochs, or with another --model"
+        )
 
 
 def _held_out(job: Job, run: TrainingRun) -> None:
