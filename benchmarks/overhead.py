@@ -157,6 +157,8 @@ def main() -> None:
             "erm, tracked": our_step(source, "erm", tracked=True),
             "erm, not tracked": our_step(source, "erm", tracked=False),
             "odd before it drops, tracked": our_step(source, "odd", tracked=True),
+            "mixup, tracked": our_step(source, "mixup", tracked=True),
+            "odd+mixup before it drops": our_step(source, "odd+mixup", tracked=True),
         },
         args.steps,
     )
@@ -165,6 +167,8 @@ def main() -> None:
         ("erm with tracking / plain torch", "erm, tracked", "plain torch", 1.05),
         ("tracking on / off", "erm, tracked", "erm, not tracked", 1.03),
         ("odd before it drops / erm", "odd before it drops, tracked", "erm, tracked", 1.03),
+        ("mixup / erm", "mixup, tracked", "erm, tracked", None),
+        ("odd+mixup in its window / erm", "odd+mixup before it drops", "erm, tracked", None),
     ]
     report = {"steps": args.steps, "threads": args.threads, "hardware": processor_name()}
     report |= {"precision": str(precision), "pairs": {}}

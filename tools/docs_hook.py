@@ -44,11 +44,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
     for name in recipe_names():
         card = card_named(name)
+        recipes = [phase.recipe for phase in card.phases()]
+        parts = dict.fromkeys(part.kind for recipe in recipes for part in recipe.parts)
+        losses = "`, then `".join(recipe.loss for recipe in recipes)
         facts = [
             f"# {name}",
             f"*{card.summary}*",
-            f"**Parts:** {_listed(part.kind for part in card.build().parts)}. "
-            f"**Loss:** `{card.build().loss}`. **Needs:** {_listed(card.needs)}. "
+            f"**Parts:** {_listed(parts)}. "
+            f"**Loss:** `{losses}`. **Needs:** {_listed(card.needs)}. "
             f"**Cost:** {_cost(card.cost)}.",
             # The first line of a card is its summary.
             card.text.strip().partition("\n")[2].strip(),

@@ -27,9 +27,11 @@ __all__ = [
     "Moment",
     "Order",
     "Plan",
+    "Pool",
     "Run",
     "Seen",
     "Source",
+    "Trusted",
     "epoch_of",
 ]
 
@@ -38,6 +40,7 @@ Moment = int | str
 """A point of training: an epoch (``24``, ``"24ep"``) or a share of the stage (``"40%"``)."""
 
 Order = Literal["shuffle", "class_balanced", "weighted"]
+Pool = Literal["train", "trusted"]
 
 
 def epoch_of(moment: Moment, epochs: int) -> int:
@@ -117,6 +120,9 @@ class Lap:
 
     nets: tuple[int, ...]
     groups: tuple[Group, ...]
+    pool: Pool = "train"
+    """Which samples the rows of the groups count. The ledger has no rows for trusted ones, so
+    neither parts nor observers are told of such a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +132,12 @@ class Plan:
     laps: tuple[Lap, ...]
 
     def keep(self, mask: Bool[Tensor, " N"]) -> Plan:
-        """Leave out the rows where `mask` [N] is False."""
+        """Leave out the training rows where `mask` [N] is False."""
         return Plan(
             tuple(
                 replace(lap, groups=tuple(_keep_rows(group, mask) for group in lap.groups))
+                if lap.pool == "train"
+                else lap
                 for lap in self.laps
             )
         )
@@ -138,7 +146,7 @@ class Plan:
         """Name the plan by its content, so that ranks can compare theirs before they use it."""
         hasher = hashlib.blake2b(digest_size=8)
         for lap in self.laps:
-            hasher.update(repr(lap.nets).encode())
+            hasher.update(repr((lap.nets, lap.pool)).encode())
             for group in lap.groups:
                 hasher.update(group.order.encode())
                 hasher.update(group.rows.cpu().numpy().tobytes())
@@ -196,6 +204,23 @@ class Source(Protocol):
         ...
 
 
+class Trusted(Protocol):
+    """Samples outside the training set whose labels people vouch for (``--clean``)."""
+
+    @property
+    def given(self) -> Tensor:
+        """[M] int64 on the training device."""
+        ...
+
+    def draw(self, count: int, name: str) -> Batch:
+        """Draw a batch without ledger rows, augmented, from the stream of this name."""
+        ...
+
+    def sweep(self, net: int) -> tuple[Tensor, Tensor | None]:
+        """Run a net in evaluation mode, without augmentation: logits [M, C], features [M, D]."""
+        ...
+
+
 class Run(Protocol):
     """What a part may ask of the training run. Nothing reachable from here knows the truth."""
 
@@ -222,6 +247,29 @@ class Run(Protocol):
     @property
     def nets(self) -> Sequence[nn.Module]:
         """The networks of this stage."""
+        ...
+
+    @property
+    def losses(self) -> Sequence[nn.Module]:
+        """The loss of each net."""
+        ...
+
+    @property
+    def memory(self) -> dict[str, Tensor]:
+        """Tensors that outlive their stage, such as an estimated transition matrix.
+
+        Saved with the run, and written beside the ledger of an audit.
+        """
+        ...
+
+    @property
+    def trusted(self) -> Trusted | None:
+        """The trusted samples, or None where the user gave none."""
+        ...
+
+    @property
+    def verified(self) -> Tensor | None:
+        """[N] int64: 1 where a person found the given label right, 0 wrong, -1 unknown; or None."""
         ...
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -30,21 +31,39 @@ from errata.data.noise import plant_noise
 from errata.engine import Listener, TrainingRun, fit
 from errata.errors import ErrataError
 from errata.ledger import Ledger
-from errata.methods import card_named, recipe_named, recipe_names
+from errata.methods import card_named, phases_named, recipe_named, recipe_names
 from errata.observe import Track
 from errata.parts.base import Part, Recipe
 
 EPOCHS = 4
 NAMES = recipe_names()
-PLAIN = [recipe_named(name) for name in NAMES]
-MIXED = [f"{name}+mixup" for name in NAMES if "mixup" not in name]
-EVERY = [*NAMES, *(name for name in MIXED if recipe_named(name) not in PLAIN)]
-"""Every recipe, alone and together with mixing (``erm+mixup`` is ``mixup``)."""
+COMPOSED = ["odd+mixup", "gce+mixup", "odd-phantom+mixup"]
+EVERY = [*NAMES, *COMPOSED]
+FULLY = {"erm", "mixup", "odd", *COMPOSED}
+"""Those that are interrupted in every epoch; the others in two of them."""
+MOMENTS = [(name, epoch) for name in EVERY for epoch in range(EPOCHS) if name in FULLY]
+MOMENTS += [(name, epoch) for name in EVERY for epoch in (1, 2) if name not in FULLY]
 
 
 @cache
 def noisy() -> Arrays:
     return pictures(wrong=0.3)
+
+
+def needs_of(name: str | Recipe) -> set[str]:
+    names = name.split("+") if isinstance(name, str) else []
+    return {need for each in names for need in card_named(each).needs}
+
+
+def given_to(name: str | Recipe, source: Arrays) -> dict[str, Any]:
+    """Give what a recipe cannot do without."""
+    values: dict[str, Any] = {}
+    if "clean" in needs_of(name):
+        values["clean"] = pictures(30, len(source.classes), seed=1)
+    if "verified" in needs_of(name):
+        known = torch.arange(len(source.ids)) % 3
+        values["verified"] = torch.where(known == 2, -1, 1 - known)
+    return values
 
 
 def run_of(
@@ -55,6 +74,7 @@ def run_of(
     stage = {key: values.pop(key) for key in ("epochs", "batch", "lr") if key in values}
     values.setdefault("engine", EXACT)
     program = one_stage(name, **({"epochs": EPOCHS, "batch": 24} | stage))
+    values = {**given_to(name, source), **values}
     return fit(program, source, model=tiny_net(source, norm=norm), **values)
 
 
@@ -96,7 +116,8 @@ def test_fitted_twice_gives_the_same_bits(name: str):
         # Whatever others have drawn from the global generators must not matter.
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002
-        runs.append(fit(program, source, model=tiny_net(source, dropout=0.2), engine=EXACT))
+        model = tiny_net(source, dropout=0.2)
+        runs.append(fit(program, source, model=model, engine=EXACT, **given_to(name, source)))
     assert_same_bits(all_tensors(runs[0]), all_tensors(runs[1]))
     assert repr(program) == before
 
@@ -120,13 +141,15 @@ def test_another_seed_gives_another_result(name: str):
 
 
 # Epoch 1 is the one before the drop (40 % of 4 epochs), epoch 0 has no checkpoint to go back to.
-@pytest.mark.parametrize("epoch", range(EPOCHS))
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize(("name", "epoch"), MOMENTS)
 def test_stopped_after_any_epoch_and_resumed_gives_the_same_bits(
     name: str, epoch: int, tmp_path: Path
 ):
+    records = []
+
     def stop(record: dict[str, Any]) -> None:
-        if record["epoch"] == epoch:
+        records.append(record)
+        if len(records) > epoch:
             raise InterruptError
 
     place = tmp_path / "checkpoint"
@@ -136,8 +159,7 @@ def test_stopped_after_any_epoch_and_resumed_gives_the_same_bits(
     assert_resumed_equals_reference(name, place)
 
 
-@pytest.mark.parametrize("epoch", range(EPOCHS))
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize(("name", "epoch"), MOMENTS)
 def test_stopped_within_any_epoch_and_resumed_gives_the_same_bits(
     name: str, epoch: int, tmp_path: Path
 ):
@@ -183,9 +205,8 @@ def test_observers_never_change_training_of_nets_that_draw_at_random(name: str):
     nets = []
     for observers in ((), (Track(every=1),)):
         model = tiny_net(source, dropout=0.5)
-        nets.append(
-            weights_of(fit(one_stage(name), source, model=model, engine=EXACT, observers=observers))
-        )
+        values = {"engine": EXACT, "observers": observers, **given_to(name, source)}
+        nets.append(weights_of(fit(one_stage(name), source, model=model, **values)))
     assert (nets[0] == nets[1]).all()
 
 
@@ -278,14 +299,14 @@ def test_parts_write_the_columns_that_they_own(name: str, monkeypatch: pytest.Mo
         return call
 
     monkeypatch.setattr(Ledger, "write", remember)
-    recipe = recipe_named(name)
-    for part in recipe.parts:
+    parts = [part for phase in phases_named(name) for part in phase.recipe.parts]
+    for part in {type(part): part for part in parts}.values():
         for seam in SEAMS:
             monkeypatch.setattr(type(part), seam, guarded(part.kind, getattr(type(part), seam)))
     for seam in ("open", "step"):
         monkeypatch.setattr(Track, seam, guarded("track", getattr(Track, seam)))
-    run = run_of(recipe)
-    owners = {"track", *(part.kind for part in recipe.parts)}
+    run = run_of(name)
+    owners = {"track", *(part.kind for part in parts)}
     assert {run.ledger.owner(column.name) for column in run.ledger.columns} <= owners
     assert ("track", "loss") in written
 
@@ -457,6 +478,15 @@ def test_training_never_reads_the_truth(name: str, monkeypatch: pytest.MonkeyPat
     run_of(name, planted.source)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if "mixup" not in name])
+def test_composes_with_mixing_or_says_why_not(name: str):
+    if why := card_named(name).refuses.get("mixup"):
+        with pytest.raises(ErrataError, match=re.escape(why)):
+            recipe_named(f"{name}+mixup")
+        return
+    assert weights_of(run_of(f"{name}+mixup", batch=32)).isfinite().all()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_card_is_complete(name: str):
     card = card_named(name)
@@ -473,9 +503,9 @@ def test_the_card_is_complete(name: str):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_build_gives_a_recipe_of_its_own(name: str):
-    one, two = (card_named(name).build() for _ in range(2))
-    assert one == two
-    assert all(a is not b for a, b in zip(one.parts, two.parts, strict=True))
+    for one, two in zip(*(card_named(name).phases() for _ in range(2)), strict=True):
+        assert one == two
+        assert all(a is not b for a, b in zip(one.recipe.parts, two.recipe.parts, strict=True))
 
 
 def test_names_are_put_together_in_any_order():

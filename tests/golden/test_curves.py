@@ -37,7 +37,7 @@ def curve_of(name: str) -> dict[str, Any]:
 
     source = pictures(160, 4, wrong=0.3)
     program = one_stage(name, epochs=20, lr=0.02)
-    for part in program[0].recipe.parts:
+    for part in (part for stage in program for part in stage.recipe.parts):
         if hasattr(part, "at"):
             part.at = 4
     run = fit(
@@ -45,6 +45,8 @@ def curve_of(name: str) -> dict[str, Any]:
         source,
         model=tiny_net(source),
         engine=EXACT,
+        clean=pictures(40, 4, seed=1),
+        verified=(torch.arange(160) % 3) - 1,
         observers=(Track(), Watcher(look)),
     )
     ledger = run.ledger

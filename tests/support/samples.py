@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from torch import Tensor, nn
 
 from errata.data import Arrays
 from errata.engine import Engine, TrainingRun
+from errata.engine.state import state_of
 from errata.errors import ErrataError
-from errata.methods import recipe_named
+from errata.methods import phases_named
 from errata.observe import Observer
-from errata.parts.base import OptimizerSpec, Program, Recipe, Stage
+from errata.parts.base import OptimizerSpec, Phase, Program, Recipe, stages_of_phases
 
 __all__ = [
     "EXACT",
@@ -166,11 +168,12 @@ def tiny_net(
 def one_stage(
     recipe: str | Recipe = "erm", *, epochs: int = 4, batch: int = 32, lr: float = 0.05, **rest: Any
 ) -> Program:
-    """Make a program of one stage."""
-    built = recipe_named(recipe) if isinstance(recipe, str) else recipe
-    return (
-        Stage(recipe=built, epochs=epochs, batch=batch, optimizer=OptimizerSpec(lr=lr, **rest)),
-    )
+    """Make a program of one stage; a recipe of several phases gets as many stages."""
+    phases = phases_named(recipe) if isinstance(recipe, str) else (Phase(recipe=recipe),)
+    usual = OptimizerSpec(lr=lr, **rest)
+    # A phase that brings an optimizer keeps its schedule, at a rate that suits tiny nets.
+    own = tuple(replace(p, optimizer=p.optimizer and replace(p.optimizer, lr=lr)) for p in phases)
+    return stages_of_phases(own, epochs=epochs, batch=batch, optimizer=usual)
 
 
 class Watcher(Observer):
@@ -189,7 +192,7 @@ class Watcher(Observer):
 
 def all_tensors(run: TrainingRun) -> dict[str, Tensor]:
     """Name every tensor that a run has produced: nets, losses, optimizers, ledger."""
-    return dict(_tensors(run.state(), "run"))
+    return dict(_tensors(state_of(run), "run"))
 
 
 def _tensors(value: Any, path: str) -> Iterator[tuple[str, Tensor]]:

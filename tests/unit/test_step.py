@@ -222,7 +222,9 @@ class Learned(Loss):
         super().__init__()
         self.cost = nn.Parameter(torch.ones(3))
 
-    def forward(self, logits: Tensor, batch: Batch | None = None) -> Tensor:
+    def forward(
+        self, logits: Tensor, batch: Batch | None = None, features: Tensor | None = None
+    ) -> Tensor:
         return ce(logits) + self.cost.square()
 
 
@@ -279,7 +281,7 @@ def test_the_learning_rate_falls_from_step_to_step():
     ],
 )
 def test_optimizers_are_those_of_torch(spec: OptimizerSpec, kind: Any, values: dict[str, Any]):
-    optimizer = make_optimizer(spec, [nn.Parameter(torch.zeros(1))])
+    optimizer = make_optimizer(spec, nn.Linear(1, 1), loss_named("ce"))
     assert type(optimizer) is kind
     for name, value in values.items():
         assert optimizer.param_groups[0][name] == value

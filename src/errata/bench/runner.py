@@ -26,8 +26,8 @@ from errata.engine import Engine, Listener, TrainingRun, fit
 from errata.engine.evaluate import margin_auroc, planted_report, removed_report
 from errata.engine.fit import run_digest
 from errata.machine import peak_memory_mb, processor_name
-from errata.methods import recipe_named
-from errata.parts.base import Stage
+from errata.methods import phases_named
+from errata.parts.base import stages_of_phases
 from errata.types import Source
 
 __all__ = ["RESULTS", "read_results", "run_cell", "run_next"]
@@ -167,13 +167,17 @@ def measure(
         if until is not None and time.monotonic() >= until and record["epoch"] < suite.epochs - 1:
             raise _OutOfTime
 
-    recipe = recipe_named(cell.recipe)
-    stage = Stage(recipe=recipe, epochs=suite.epochs, batch=suite.batch, optimizer=suite.optimizer)
+    program = stages_of_phases(
+        phases_named(cell.recipe),
+        epochs=suite.epochs,
+        batch=suite.batch,
+        optimizer=suite.optimizer,
+    )
     augment = Augment.parse(suite.augment)
     # Named by its settings, so that a checkpoint of other code or data is never gone on with.
-    digest = run_digest(source, (stage,), model=suite.model, augment=suite.augment)
+    digest = run_digest(source, program, model=suite.model, augment=suite.augment)
     run = fit(
-        (stage,),
+        program,
         source,
         model=suite.model,
         seed=cell.seed,

@@ -74,7 +74,7 @@ def _entry(card: Card) -> dict[str, Any]:
         "year": card.year,
         "cost": card.cost,
         "needs": list(card.needs),
-        "parts": [part.kind for part in card.build().parts],
+        "parts": list(dict.fromkeys(p.kind for phase in card.phases() for p in phase.recipe.parts)),
     }
 
 
@@ -98,13 +98,15 @@ def _listing(cards: list[Card], needs: str | None, default: str) -> str:
 
 
 def _whole(card: Card) -> str:
-    built = card.build()
+    phases = [phase.recipe for phase in card.phases()]
+    parts = ", ".join(dict.fromkeys(part.kind for built in phases for part in built.parts))
+    losses = ", then ".join(built.loss for built in phases)
     facts = [
         f"{card.name}: {card.summary}",
         f"source: {card.source}",
         f"cost:   {_cost(card)}" + ("" if card.cost is None else " plain training passes"),
         f"needs:  {', '.join(card.needs) or 'nothing'}",
-        f"parts:  {', '.join(part.kind for part in built.parts) or 'none'}; loss {built.loss}",
+        f"parts:  {parts or 'none'}; loss {losses}",
     ]
     return "\n".join(facts) + "\n\n" + card.text.strip()
 

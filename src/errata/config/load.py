@@ -16,8 +16,8 @@ from errata.engine.fit import default_batch, default_epochs
 from errata.engine.step import step_named
 from errata.errors import SettingsError
 from errata.losses import loss_named
-from errata.methods import recipe_named
-from errata.parts.base import Program, Recipe, Stage, part_named
+from errata.methods import phases_named
+from errata.parts.base import Program, Recipe, Stage, part_named, stages_of_phases
 
 __all__ = [
     "load_settings",
@@ -42,16 +42,20 @@ def stages_of(recipe: str, *, rows: int, epochs: int | None = None) -> list[Stag
             f"epochs `{epochs}` is out of range; allowed: 1 and above",
             hint="leave --epochs out to let errata choose",
         )
-    built = recipe_named(recipe)
     return [
         StageSettings(
-            epochs=epochs or default_epochs(rows),
-            batch=default_batch(rows),
-            step=built.step,
-            nets=built.nets,
-            views=built.views,
-            loss={"kind": built.loss, **built.loss_values},
-            parts=[{"kind": part.kind, **_fields(part)} for part in built.parts],
+            epochs=stage.epochs,
+            batch=stage.batch,
+            reset=stage.reset,
+            step=stage.recipe.step,
+            nets=stage.recipe.nets,
+            views=stage.recipe.views,
+            loss={"kind": stage.recipe.loss, **stage.recipe.loss_values},
+            parts=[{"kind": part.kind, **_fields(part)} for part in stage.recipe.parts],
+            optimizer=stage.optimizer,
+        )
+        for stage in stages_of_phases(
+            phases_named(recipe), epochs=epochs or default_epochs(rows), batch=default_batch(rows)
         )
     ]
 

@@ -76,12 +76,17 @@ def check_plan(plan: Plan, given: Int[Tensor, " N"], *, classes: int) -> list[in
         SettingsError: A group has no rows.
     """
     groups = [group for lap in plan.laps for group in lap.groups]
+    training = [
+        group.rows.cpu() for lap in plan.laps for group in lap.groups if lap.pool == "train"
+    ]
     if not groups or min(len(group.rows) for group in groups) == 0:
         raise SettingsError(
             "the epoch's plan has no rows left; allowed: at least one per group",
             hint="soften the part that selects rows",
         )
-    labels = given[torch.cat([group.rows.cpu() for group in groups])]
+    if not training:
+        return []
+    labels = given[torch.cat(training)]
     # The target of such a row would be that of the last class.
     assert bool((labels >= 0).all()), "a part has planned rows without label"
     present = torch.bincount(labels, minlength=classes)

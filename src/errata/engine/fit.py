@@ -19,6 +19,7 @@ from errata.engine.dist import kept_randomness, rank, threads, world_size
 from errata.engine.evaluate import mean_probabilities, test_accuracy, test_feed
 from errata.engine.loop import train
 from errata.engine.run import Engine, TrainingRun
+from errata.engine.state import restore, state_of
 from errata.models import build_model
 from errata.observe.base import Observer
 from errata.observe.track import Track
@@ -89,6 +90,8 @@ def fit(
     engine: Engine | None = None,
     observers: tuple[Observer, ...] = (Track(),),
     weights: torch.Tensor | None = None,
+    clean: Source | None = None,
+    verified: torch.Tensor | None = None,
     tests: Mapping[str, Source] | None = None,
     test_every: int = 0,
     checkpoint: Path | None = None,
@@ -107,6 +110,8 @@ def fit(
         engine: How to compute; None chooses by the machine.
         observers: Write statistics of every sample.
         weights: Weight of each row [N]; None weighs all alike.
+        clean: Trusted samples outside the training set.
+        verified: What people found of the given labels [N]: 1 right, 0 wrong, -1 unknown.
         tests: Labelled test sets, by name; they only measure.
         test_every: Epochs between measurements on the way; 0 measures at no time here.
         checkpoint: Folder for the state of the unfinished run.
@@ -119,10 +124,14 @@ def fit(
     """
     listener = listener or Listener()
     build = model if callable(model) else _builder(model, source)
+    extra = {} if clean is None else {"clean": _content(clean)}
+    if verified is not None:
+        extra["verified"] = hashlib.blake2b(verified.cpu().numpy().tobytes()).hexdigest()
     digest = run_digest(
         source,
         program,
         weights,
+        **extra,
         model=model if isinstance(model, str) else "module",
         seed=seed,
         augment=asdict(augment or Augment()),
@@ -141,7 +150,7 @@ def fit(
                 record.setdefault("test", {})[name] = round(accuracy, 6)
         due = last or time.perf_counter() - saved[0] >= checkpoint_s
         if checkpoint is not None and due and rank() == 0:
-            save_checkpoint(checkpoint, run.state(), settings=digest)
+            save_checkpoint(checkpoint, state_of(run), settings=digest)
             saved[0] = time.perf_counter()
         # Last, since a listener may stop the run by raising.
         listener.on_epoch(record)
@@ -155,6 +164,8 @@ def fit(
         engine=engine or Engine(),
         observers=observers,
         weights=weights,
+        clean=clean,
+        verified=verified,
         on_epoch=on_epoch,
         on_step=listener.on_step,
     )
@@ -162,11 +173,15 @@ def fit(
     values = program[0].batch * math.prod(source.shape)
     with kept_randomness(run.device), threads(run.engine.threads, batch_values=values):
         if state is not None:
-            run.load_state(state)
+            restore(run, state)
         if listener.on_estimate is not None:
             listener.on_estimate(estimate_seconds(run))
         train(run)
     return run
+
+
+def _content(source: Source) -> str:
+    return run_digest(source, ())
 
 
 def _builder(name: str, source: Source) -> Callable[[], torch.nn.Module]:

@@ -22,6 +22,8 @@ def train(run: TrainingRun) -> None:
             for lap_index, lap in enumerate(plan.laps):
                 for batch in run.draw(lap, lap_index):
                     seen = step(run, lap, batch)
+                    if lap.pool != "train":
+                        continue
                     for part in run.parts:
                         part.after_step(run, seen)
                     for observer in run.observers:

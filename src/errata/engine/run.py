@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from errata.data.augment import Augment, draw
+from errata.data.augment import Augment
 from errata.engine.checks import check_plan, check_program, check_source
 from errata.engine.dist import (
     autocast,
@@ -32,7 +32,8 @@ from errata.engine.dist import (
 from errata.engine.draw import batches_of
 from errata.engine.feed import Feed, Scale, measure_scale
 from errata.engine.net import Net, call_net, evaluating, frozen_statistics
-from errata.engine.optim import learning_rate, make_optimizer
+from errata.engine.optim import learning_rate, make_optimizer, set_learning_rate
+from errata.engine.pool import SamplePool
 from errata.engine.settings import Engine
 from errata.ledger import Ledger
 from errata.losses import Loss, loss_named
@@ -62,6 +63,8 @@ class TrainingRun:
         augment: Random changes of the pictures.
         observers: Write statistics; they never change training.
         weights: Weight of each row [N] from corrected labels, or None.
+        clean: Trusted samples outside the training set, or None.
+        verified: What people found of the given labels [N]: 1 right, 0 wrong, -1 unknown.
         on_epoch: Called with the record of each finished epoch.
         on_step: Called with the share of the whole run that is done.
     """
@@ -74,6 +77,8 @@ class TrainingRun:
     engine: Engine = field(default_factory=Engine)
     observers: Sequence[Observer] = ()
     weights: Tensor | None = None
+    clean: Source | None = None
+    verified: Tensor | None = None
     scale: Scale | None = None
     on_epoch: Callable[[TrainingRun, Report], None] | None = None
     on_step: Callable[[float], None] | None = None
@@ -92,21 +97,15 @@ class TrainingRun:
             self.source.ids, self.source.given, self.source.classes, device=str(self.device)
         )
         self.given = self.ledger.given
-        self._given_cpu = self.given.cpu()
-        self.labelled = (self._given_cpu >= 0).nonzero()[:, 0]
+        self.labelled = (self.given.cpu() >= 0).nonzero()[:, 0]
         self.scale = self.scale or measure_scale(self.source)
         self.augment.check(self.source.shape)
-        self.feed = Feed(
-            self.source,
-            self.scale,
-            self.device,
-            dtype=self.dtype,
-            channels_last=self.engine.channels_last,
-            budget_mb=self.engine.budget_mb,
-            workers=self.engine.workers,
-        )
-        weights = torch.ones(self.num_rows) if self.weights is None else self.weights
-        self._weights = weights.to(self.device, self.dtype)
+        pool = SamplePool(self, self.source, self.weights)
+        self.pools = {"train": pool}
+        self.feed = pool.feed
+        self.trusted: SamplePool | None = None
+        if self.clean is not None:
+            self.trusted = self.pools["trusted"] = SamplePool(self, self.clean)
         self._eye = torch.eye(self.classes, device=self.device, dtype=self.dtype)
         self.stage_index = 0
         self.first_epoch = 0
@@ -116,12 +115,13 @@ class TrainingRun:
         self.cpu_seconds = 0.0
         self.nets: list[Net] = []
         self.losses: list[Loss] = []
+        self.memory: dict[str, Tensor] = {}
         self.optimizers: list[torch.optim.Optimizer] = []
         self.notes: dict[str, dict[str, float | int | str]] = {}
         self.warnings: list[str] = []
         self.history: list[Report] = []
         self._entered = -1
-        self._stage_tick = 0
+        self.stage_tick = 0
         self._share = 1.0
         self._progress = 0.0
         self._unmixed: dict[int, Tensor] = {}
@@ -146,12 +146,16 @@ class TrainingRun:
     def stream(self, name: str) -> torch.Generator:
         """Give a generator for this stage, epoch and step; the same for every net of the step."""
         # Counted from the stage's start, so that setting it up once more draws the same.
-        steps = self.tick - self._stage_tick
+        steps = self.tick - self.stage_tick
         return generator(self.seed, self.stage_index, self.epoch, steps, name)
 
     def head(self, net: int) -> nn.Linear:
         """Give the last linear layer of a net."""
         return self.nets[net].find_head()
+
+    def one_hot(self, labels: Tensor) -> Tensor:
+        """Turn class numbers [B] into targets [B, C]."""
+        return self._eye[labels]
 
     def note(self, name: str, **values: float | int | str) -> None:
         """Record a fact for the log, the summary and the report."""
@@ -205,14 +209,17 @@ class TrainingRun:
             loss_named(recipe.loss, **recipe.loss_values).to(self.device, self.dtype)
             for _ in self.nets
         ]
-        self.optimizers = [
-            make_optimizer(self.stage.optimizer, [*net.parameters(), *loss.parameters()])
-            for net, loss in zip(self.nets, self.losses, strict=True)
-        ]
         self.epoch = 0
-        self._stage_tick = self.tick
+        self.stage_tick = self.tick
+        for k, made in enumerate(self.losses):
+            made.setup(self, k)
+            made.to(self.device, self.dtype)
         for part in recipe.parts:
             part.setup(self)
+        self.optimizers = [
+            make_optimizer(self.stage.optimizer, net, loss)
+            for net, loss in zip(self.nets, self.losses, strict=True)
+        ]
         self._entered = index
 
     def leave_stage(self) -> None:
@@ -235,7 +242,7 @@ class TrainingRun:
 
     def check(self, plan: Plan) -> None:
         """Refuse a plan without rows or one that ranks disagree on; warn of classes left out."""
-        missing = check_plan(plan, self._given_cpu, classes=self.classes)
+        missing = check_plan(plan, self.given.cpu(), classes=self.classes)
         if not same_everywhere(plan.digest(), self.device):
             raise RuntimeError("ranks made different plans; please report this as a fault")
         for label in missing:
@@ -244,40 +251,31 @@ class TrainingRun:
 
     def draw(self, lap: Lap, lap_index: int) -> Iterator[Batch]:
         """Serve the batches of a lap, this rank's rows of each, with the learning rate set."""
-        views = self.stage.recipe.views
+        pool = self.pools[lap.pool]
         laps = f"lap{lap_index}"
         ranks, own = world_size(), rank()
         draws = list(
             batches_of(
                 lap,
                 self.stage.batch,
-                self._given_cpu,
+                pool.given_cpu,
                 lambda name: generator(self.seed, self.stage_index, self.epoch, laps, name),
                 ranks=ranks,
             )
         )
         mine = [d.share(own, ranks) for d in draws]
-        samples = self.feed.raw([d.rows[m] for d, m in zip(draws, mine, strict=True)])
+        samples = pool.feed.raw([d.rows[m] for d, m in zip(draws, mine, strict=True)])
         for index, (each, share, raw) in enumerate(zip(draws, mine, samples, strict=True)):
             self.tick += 1
             self._unmixed.clear()
             self._set_progress((self.epoch + index / len(draws)) / self.epochs)
             self._share = len(share) / len(each.rows)
-            rows = each.rows[share].to(self.device)
-            given = self.given[rows]
-            yield Batch(
-                rows=rows,
-                views=tuple(self._view(raw, v, len(each.rows), share) for v in range(views)),
-                given=given,
-                target=self._eye[given],
-                weight=self._weights[rows],
-                group=each.group[share].to(self.device),
-            )
+            yield pool.batch(each.rows[share], each.group[share], raw, len(each.rows), share)
 
     def look(self, net: int, batch: Batch, *, plain: Batch) -> Seen:
         """Run the forward pass of a net on a batch: logits, loss matrix, losses."""
         logits, features = self.forward(self.nets[net], batch.views[0])
-        matrix = self.losses[net](logits, batch)
+        matrix = self.losses[net](logits, batch, features)
         losses = expected_loss(matrix, batch.target)
         if net == 0:
             self._loss_sum += losses.detach().sum()
@@ -337,52 +335,11 @@ class TrainingRun:
             net.compile()
         return net
 
-    def _view(self, raw: Tensor, index: int, count: int, mine: Tensor) -> Tensor:
-        if not self.augment.changes:
-            return self.feed.finish(raw)
-        drawn = draw(self.augment, count, self.source.shape, self.stream(f"view{index}"))
-        return self.feed.finish(raw, drawn if len(mine) == count else drawn.take(mine))
-
     def _set_progress(self, share: float) -> None:
         rate = learning_rate(self.stage.optimizer, share)
         for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            set_learning_rate(optimizer, rate)
         if self.on_step is not None:
             done = sum(stage.epochs for stage in self.program[: self.stage_index])
             whole = sum(stage.epochs for stage in self.program)
             self.on_step((done + share * self.epochs) / whole)
-
-    def state(self) -> dict[str, Any]:
-        """Give all that a resumed run needs, as tensors and plain values."""
-        return {
-            "stage": self.stage_index,
-            "epoch": self.epoch,
-            "tick": [self.tick, self._stage_tick],
-            "seconds": [self.seconds, self.cpu_seconds],
-            "notes": self.notes,
-            "warnings": self.warnings,
-            "history": self.history,
-            "nets": [net.state_dict() for net in self.nets],
-            "losses": [loss.state_dict() for loss in self.losses],
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "ledger": self.ledger.state(),
-        }
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Stand where a saved run stood, after its last finished epoch."""
-        for index in range(state["stage"] + 1):
-            self.enter_stage(index)
-        for net, saved in zip(self.nets, state["nets"], strict=True):
-            net.load_state_dict(saved)
-        for loss, saved in zip(self.losses, state["losses"], strict=True):
-            loss.load_state_dict(saved)
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.ledger.load_state(state["ledger"])
-        self.tick, self._stage_tick = state["tick"]
-        self.seconds, self.cpu_seconds = state["seconds"]
-        self.notes, self.warnings = dict(state["notes"]), list(state["warnings"])
-        self.history = list(state["history"])
-        self.first_epoch = state["epoch"] + 1
-        self.epoch = state["epoch"]

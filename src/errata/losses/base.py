@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from errata.errors import unknown_name
-from errata.types import Batch
+from errata.types import Batch, Run
 
 __all__ = ["Loss", "expected_loss", "loss_named", "loss_names", "register_loss"]
 
@@ -21,13 +21,31 @@ __all__ = ["Loss", "expected_loss", "loss_named", "loss_names", "register_loss"]
 class Loss(nn.Module):
     """Maps logits [B, C] to the loss that each class would cost, [B, C].
 
-    Learned matrices are parameters of the loss; the engine gives them to the optimizer.
+    Learned matrices are parameters of the loss; the engine gives them to the optimizer, without
+    weight decay and with `lr_scale` times the learning rate of the nets.
     """
 
+    lr_scale: float = 1.0
+
+    def setup(self, run: Run, net: int) -> None:
+        """Make what depends on the run: parameters of C classes, ledger columns, a start.
+
+        Called when a stage starts, after its nets were made and before its optimizers are.
+        """
+
     def forward(
-        self, logits: Float[Tensor, "B C"], batch: Batch | None = None
+        self,
+        logits: Float[Tensor, "B C"],
+        batch: Batch | None = None,
+        features: Float[Tensor, "B D"] | None = None,
     ) -> Float[Tensor, "B C"]:
-        """Give the matrix; `batch` is for losses that read the ledger rows of the batch."""
+        """Give the matrix.
+
+        Args:
+            logits: [B, C].
+            batch: For losses that read the ledger rows of the batch; most do not.
+            features: What entered the head, for losses that depend on the sample; most do not.
+        """
         raise NotImplementedError
 
 

@@ -165,7 +165,10 @@ class CE(Loss):
     """Cross-entropy; see `ce`."""
 
     def forward(
-        self, logits: Float[Tensor, "B C"], batch: Batch | None = None
+        self,
+        logits: Float[Tensor, "B C"],
+        batch: Batch | None = None,
+        features: Float[Tensor, "B D"] | None = None,
     ) -> Float[Tensor, "B C"]:
         """Give the matrix."""
         return ce(logits)
@@ -176,7 +179,10 @@ class MAE(Loss):
     """Mean absolute error; see `mae`."""
 
     def forward(
-        self, logits: Float[Tensor, "B C"], batch: Batch | None = None
+        self,
+        logits: Float[Tensor, "B C"],
+        batch: Batch | None = None,
+        features: Float[Tensor, "B D"] | None = None,
     ) -> Float[Tensor, "B C"]:
         """Give the matrix."""
         return mae(logits)
@@ -187,7 +193,10 @@ class MSE(Loss):
     """Squared error of the softmax, also called Brier score; see `brier`."""
 
     def forward(
-        self, logits: Float[Tensor, "B C"], batch: Batch | None = None
+        self,
+        logits: Float[Tensor, "B C"],
+        batch: Batch | None = None,
+        features: Float[Tensor, "B D"] | None = None,
     ) -> Float[Tensor, "B C"]:
         """Give the matrix."""
         return brier(logits)
@@ -202,7 +211,10 @@ class GCE(Loss):
         self.q = _number("gce", "q", q, "numbers above 0, up to 1", lambda x: 0 < x <= 1)
 
     def forward(
-        self, logits: Float[Tensor, "B C"], batch: Batch | None = None
+        self,
+        logits: Float[Tensor, "B C"],
+        batch: Batch | None = None,
+        features: Float[Tensor, "B D"] | None = None,
     ) -> Float[Tensor, "B C"]:
         """Give the matrix."""
         return gce(logits, q=self.q)
@@ -220,7 +232,10 @@ class SCE(Loss):
         self.log_zero = _below_zero("sce", log_zero)
 
     def forward(
-        self, logits: Float[Tensor, "B C"], batch: Batch | None = None
+        self,
+        logits: Float[Tensor, "B C"],
+        batch: Batch | None = None,
+        features: Float[Tensor, "B D"] | None = None,
     ) -> Float[Tensor, "B C"]:
         """Give the matrix."""
         return sce(logits, alpha=self.alpha, beta=self.beta, log_zero=self.log_zero)
@@ -238,7 +253,10 @@ class NCERCE(Loss):
         self.log_zero = _below_zero("nce-rce", log_zero)
 
     def forward(
-        self, logits: Float[Tensor, "B C"], batch: Batch | None = None
+        self,
+        logits: Float[Tensor, "B C"],
+        batch: Batch | None = None,
+        features: Float[Tensor, "B D"] | None = None,
     ) -> Float[Tensor, "B C"]:
         """Give the matrix."""
         return nce_rce(logits, alpha=self.alpha, beta=self.beta, log_zero=self.log_zero)
@@ -253,7 +271,10 @@ class NCEMAE(Loss):
         self.alpha, self.beta = _shares("nce-mae", alpha, beta)
 
     def forward(
-        self, logits: Float[Tensor, "B C"], batch: Batch | None = None
+        self,
+        logits: Float[Tensor, "B C"],
+        batch: Batch | None = None,
+        features: Float[Tensor, "B D"] | None = None,
     ) -> Float[Tensor, "B C"]:
         """Give the matrix."""
         return nce_mae(logits, alpha=self.alpha, beta=self.beta)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import reduce
 
 from errata.errors import SettingsError
-from errata.parts.base import Recipe
+from errata.parts.base import Phase, Recipe
 
 __all__ = ["Card", "combine"]
 
@@ -24,7 +25,8 @@ class Card:
             `odd` by the suite ``fashion-10k``, where rows are dropped.
         needs: Drawn from clean, verified, transition, noise-rate, features.
         text: The whole card: idea, when to use, when not, cost, source, what is ours.
-        build: Makes the recipe.
+        refuses: Recipes that this one makes no sense with, each with the reason in one sentence.
+        build: Makes the recipe, or its phases where it has several stages.
     """
 
     name: str
@@ -34,45 +36,71 @@ class Card:
     cost: float | None
     needs: tuple[str, ...] = ()
     text: str
-    build: Callable[[], Recipe]
+    refuses: Mapping[str, str] = field(default_factory=dict)
+    build: Callable[[], Recipe | tuple[Phase, ...]]
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Build the recipe as phases; most have one."""
+        built = self.build()
+        return (Phase(recipe=built),) if isinstance(built, Recipe) else built
 
 
-def combine(names: str, recipes: list[Recipe]) -> Recipe:
+def combine(names: str, programs: list[tuple[Phase, ...]]) -> tuple[Phase, ...]:
     """Put recipes together: parts in the order given, at most one loss and one step rule.
 
+    A recipe of one phase joins every phase of another, but those that come `after`.
+
     Raises:
-        SettingsError: Two of them bring a loss, or a step rule, of their own.
+        SettingsError: Two of them bring a loss, a step rule or several phases of their own, or
+            one part is named twice.
     """
-    plain = Recipe()
-    whole = replace(plain)
-    for recipe in recipes:
-        brings_loss = recipe.loss != plain.loss
-        brings_step = recipe.step != plain.step
-        if brings_loss and whole.loss != plain.loss:
-            raise SettingsError(
-                f"recipe `{names}` has two losses, `{whole.loss}` and `{recipe.loss}`; "
-                "allowed: one",
-                hint="leave one of them out",
-            )
-        if brings_step and whole.step != plain.step:
-            raise SettingsError(
-                f"recipe `{names}` has two step rules, `{whole.step}` and `{recipe.step}`; "
-                "allowed: one",
-                hint="leave one of them out",
-            )
-        whole = Recipe(
-            loss=recipe.loss if brings_loss else whole.loss,
-            loss_values=recipe.loss_values if brings_loss else whole.loss_values,
-            step=recipe.step if brings_step else whole.step,
-            parts=(*whole.parts, *recipe.parts),
-            nets=max(whole.nets, recipe.nets),
-            views=max(whole.views, recipe.views),
+    bodies = [tuple(p for p in phases if not p.after) for phases in programs]
+    long = [phases for phases in bodies if len(phases) > 1]
+    if len(long) > 1:
+        raise SettingsError(
+            f"recipe `{names}` has {len(long)} members that train in several stages; allowed: one",
+            hint="leave one of them out",
         )
-    kinds = [part.kind for part in whole.parts]
-    for kind in kinds:
-        if kinds.count(kind) > 1:
+    frame = long[0] if long else (next((body[0] for body in bodies if body), Phase()),)
+    whole = tuple(
+        replace(
+            phase,
+            recipe=reduce(
+                lambda a, b: _join(names, a, b),
+                (body[index if len(body) > 1 else 0].recipe for body in bodies if body),
+                Recipe(),
+            ),
+        )
+        for index, phase in enumerate(frame)
+    )
+    return whole + tuple(p for phases in programs for p in phases if p.after)
+
+
+def _join(names: str, first: Recipe, second: Recipe) -> Recipe:
+    plain = Recipe()
+    for what, values in (
+        ("losses", (first.loss, second.loss)),
+        ("step rules", (first.step, second.step)),
+    ):
+        usual = plain.loss if what == "losses" else plain.step
+        if usual not in values:
             raise SettingsError(
-                f"recipe `{names}` has the part `{kind}` twice; allowed: once",
+                f"recipe `{names}` has two {what}, `{values[0]}` and `{values[1]}`; allowed: one",
+                hint="leave one of them out",
+            )
+    kinds = {part.kind for part in first.parts}
+    for part in second.parts:
+        if part.kind in kinds:
+            raise SettingsError(
+                f"recipe `{names}` has the part `{part.kind}` twice; allowed: once",
                 hint="name each recipe once",
             )
-    return whole
+    bringer = second if second.loss != plain.loss else first
+    return Recipe(
+        loss=bringer.loss,
+        loss_values=bringer.loss_values,
+        step=second.step if second.step != plain.step else first.step,
+        parts=(*first.parts, *second.parts),
+        nets=max(first.nets, second.nets),
+        views=max(first.views, second.views),
+    )

@@ -15,12 +15,14 @@ from errata.types import Batch, Plan, Run, Seen
 __all__ = [
     "OptimizerSpec",
     "Part",
+    "Phase",
     "Program",
     "Recipe",
     "Stage",
     "part_named",
     "part_names",
     "register_part",
+    "stages_of_phases",
 ]
 
 
@@ -130,6 +132,63 @@ class Stage:
 
 
 Program = tuple[Stage, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stage before its length is known: what a recipe of several stages is made of.
+
+    Attributes:
+        share: Of the epochs asked for; the shares of a recipe sum to one, those of phases that
+            come `after` left out.
+        optimizer: None takes that of the run.
+        reset: Starts from fresh weights.
+        after: Comes after all other phases, on top of their epochs, and takes no parts of the
+            recipes it is composed with; fine-tuning is one.
+    """
+
+    recipe: Recipe = field(default_factory=Recipe)
+    share: float = 1.0
+    optimizer: OptimizerSpec | None = None
+    reset: bool = True
+    after: bool = False
+
+
+def stages_of_phases(
+    phases: tuple[Phase, ...], *, epochs: int, batch: int, optimizer: OptimizerSpec | None = None
+) -> Program:
+    """Give phases their lengths.
+
+    Args:
+        phases: Of one recipe.
+        epochs: Of all phases together, those that come `after` left out; every phase gets at
+            least one.
+        batch: Rows of a batch.
+        optimizer: For the phases that bring none; None takes the default.
+
+    Example:
+        >>> phases = (Phase(share=0.6), Phase(share=0.4))
+        >>> [stage.epochs for stage in stages_of_phases(phases, epochs=60, batch=128)]
+        [36, 24]
+    """
+    stages = []
+    done = share = 0.0
+    for phase in phases:
+        share += phase.share
+        length = phase.share * epochs if phase.after else round(share * epochs) - done
+        length = max(1, round(length))
+        done += 0 if phase.after else length
+        stages.append(
+            Stage(
+                recipe=phase.recipe,
+                epochs=length,
+                batch=batch,
+                optimizer=phase.optimizer or optimizer or OptimizerSpec(),
+                reset=phase.reset,
+            )
+        )
+    return tuple(stages)
+
 
 P = TypeVar("P", bound=type[Part])
 _PARTS: dict[str, type[Part]] = {}
