@@ -21,6 +21,7 @@ from errata.directory import (
     AuditDirectory,
     guard_writes,
     write_issues,
+    write_memory,
     write_summary,
     write_unreadable,
 )
@@ -215,6 +216,7 @@ def _held_out(job: Job, run: TrainingRun) -> None:
             augment=Augment.parse(settings.augment),
             engine=settings.engine,
             observers=(),
+            clean=job.samples.clean,
             checkpoint=checkpoint,
             resume=True,
             listener=Listener(on_step=job.progress.share),
@@ -258,6 +260,7 @@ def _planted(
 def _write_findings(job: Job, run: TrainingRun, findings: Findings) -> None:
     work, samples, source = job.work, job.samples, job.samples.source
     run.ledger.save(work / "ledger")
+    write_memory(work / "memory", run.memory)
     write_issues(work / "issues.csv", source.ids, source.classes, source.given, findings)
     if samples.unreadable:
         bad = [(each.id, str(each.path), each.why) for each in samples.unreadable]

@@ -26,7 +26,13 @@ from errata.staging import (
     read_settings,
     staging,
 )
-from errata.writing import FORMAT, write_settings, write_summary, write_unreadable
+from errata.writing import (
+    FORMAT,
+    write_memory,
+    write_settings,
+    write_summary,
+    write_unreadable,
+)
 
 __all__ = [
     "FORMAT",
@@ -36,6 +42,7 @@ __all__ = [
     "publish",
     "staging",
     "write_issues",
+    "write_memory",
     "write_settings",
     "write_summary",
     "write_unreadable",
@@ -118,6 +125,12 @@ class AuditDirectory:
             return [json.loads(line) for line in lines if line.strip()]
         except ValueError as error:
             raise damaged(path, error) from None
+
+    @functools.cached_property
+    def memory(self) -> dict[str, np.ndarray]:
+        """What the run remembered beside its rows, such as an estimated transition matrix."""
+        files = sorted((self.path / "memory").glob("*.npy"))
+        return {file.stem: np.load(file, allow_pickle=False) for file in files}
 
     @functools.cached_property
     def unreadable(self) -> list[dict[str, str]]:

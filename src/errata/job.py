@@ -28,6 +28,7 @@ from errata.engine.run import TrainingRun
 from errata.errors import SettingsError
 from errata.ledger import Ledger
 from errata.machine import peak_memory_mb
+from errata.methods import card_named
 from errata.models import build_model, default_model
 from errata.observe import Track
 from errata.types import Source
@@ -82,6 +83,12 @@ def resolve(settings: Settings, source: Source, *, epochs: int | None = None) ->
     return replace(settings, stage=stage, model=model)
 
 
+_INPUTS = {
+    "clean": "a SOURCE of trusted samples outside the training set",
+    "verified": "a csv file with `id,is_correct` or `id,label`",
+}
+
+
 def open_settings(settings: Settings) -> Samples:
     """Open the data that settings name.
 
@@ -90,12 +97,7 @@ def open_settings(settings: Settings) -> Samples:
         SettingsError: They need what this version does not have.
     """
     where = settings.source
-    for name in ("clean", "verified"):
-        if getattr(where, name):
-            raise SettingsError(
-                f"--{name} is given, but recipe `{settings.recipe}` has no use for it",
-                hint=f"leave --{name} out; `errata recipes --needs {name}` lists those that do",
-            )
+    check_inputs(settings)
     return open_samples(
         where.spec,
         labels=where.labels,
@@ -106,8 +108,33 @@ def open_settings(settings: Settings) -> Samples:
         size=where.size,
         column=where.column,
         tests=where.tests,
+        clean=where.clean,
+        verified=where.verified,
         seed=settings.seed,
     )
+
+
+def check_inputs(settings: Settings) -> None:
+    """Refuse trusted samples or verification labels without use, and recipes that lack them.
+
+    Raises:
+        SettingsError: A flag is missing, or no recipe of the composition reads what it gives.
+    """
+    cards = [card_named(name.strip()) for name in settings.recipe.split("+")]
+    for name in ("clean", "verified"):
+        given = getattr(settings.source, name) is not None
+        users = [card.name for card in cards if name in (*card.needs, *card.takes)]
+        if given and not users:
+            raise SettingsError(
+                f"--{name} is given, but recipe `{settings.recipe}` has no use for it",
+                hint=f"leave --{name} out; `errata recipes --needs {name}` lists those that do",
+            )
+        needy = [card.name for card in cards if name in card.needs]
+        if needy and not given:
+            raise SettingsError(
+                f"recipe `{needy[0]}` needs --{name}; allowed: {_INPUTS[name]}",
+                hint=f"give --{name}, or choose a recipe that `errata recipes` lists without it",
+            )
 
 
 @dataclass(frozen=True)
@@ -186,6 +213,8 @@ def fit_job(job: Job) -> TrainingRun:
         engine=settings.engine,
         observers=TRACK,
         weights=weights,
+        clean=samples.clean,
+        verified=None if samples.verified is None else torch.from_numpy(samples.verified),
         tests=samples.tests,
         test_every=_test_every(settings),
         checkpoint=job.work / "work" / "checkpoint",
@@ -240,6 +269,8 @@ def summary_of(job: Job, run: TrainingRun) -> Summary:
         "test": next(iter(tests.values())) if len(tests) == 1 else (tests or None),
         "unreadable": len(samples.unreadable),
         "conflicts": len(samples.conflicts),
+        "clean_rows": None if samples.clean is None else len(samples.clean.ids),
+        "verified_rows": None if samples.verified is None else int((samples.verified >= 0).sum()),
         "warnings": list(run.warnings),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "out": str(job.out),

@@ -11,11 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from errata.errors import SettingsError
 from errata.staging import guard_writes
 
-__all__ = ["FORMAT", "as_text", "write_settings", "write_summary", "write_unreadable"]
+__all__ = [
+    "FORMAT",
+    "as_text",
+    "write_memory",
+    "write_settings",
+    "write_summary",
+    "write_unreadable",
+]
 
 FORMAT = 1
 """Version of the directory's layout; settings without the key ``format`` are version 1."""
@@ -49,6 +57,19 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     text = json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False)
     with guard_writes(path):
         path.write_text(as_text(text) + "\n", "utf-8")
+
+
+def write_memory(folder: Path, memory: Mapping[str, Tensor]) -> None:
+    """Write what a run remembered beside its rows, one npy file each; no folder for nothing.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    for name, tensor in memory.items():
+        path = folder / f"{name}.npy"
+        with guard_writes(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            np.save(path, tensor.detach().cpu().numpy())
 
 
 def write_unreadable(path: Path, unreadable: Iterable[tuple[str, str, str]]) -> None:

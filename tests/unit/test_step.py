@@ -26,7 +26,7 @@ from errata.engine.optim import learning_rate, make_optimizer
 from errata.engine.step import objective, plain_step, register_step, step_named, update
 from errata.errors import SettingsError
 from errata.losses import base as losses
-from errata.losses import ce
+from errata.losses import ce, loss_named
 from errata.losses.base import Loss
 from errata.models import build_model
 from errata.observe import Track

@@ -83,6 +83,7 @@ def settings_from(
         SettingsError: A name is unknown, or a value is not allowed.
     """
     from errata.config import Settings, SourceSettings, program_of, set_paths, stages_of
+    from errata.job import check_inputs
 
     find = find or FindFlags()
     settings = Settings(
@@ -112,6 +113,7 @@ def settings_from(
     stages = stages_of(settings.recipe, rows=_SOME_ROWS, epochs=training.epochs)
     tried = set_paths(replace(settings, stage=stages), training.set or ())
     program_of(tried)
+    check_inputs(tried)
     _check_names(tried)
     # Stages depend on the rows, so they are spelled out, and changed again, when data are read.
     return replace(tried, stage=[])

@@ -19,7 +19,7 @@ from errata.data.table import read_columns
 from errata.errors import SourceError
 from errata.types import Source
 
-__all__ = ["find_conflicts", "read_label_file", "read_truth_file"]
+__all__ = ["find_conflicts", "read_label_file", "read_truth_file", "rows_of"]
 
 _BLOCK = 4096
 
@@ -39,7 +39,7 @@ def read_label_file(path: Path, found: Found) -> tuple[np.ndarray, np.ndarray | 
     """
     where = f"`{text_id(str(path))}`"
     columns = read_columns(path, needed=("id", "label"))
-    rows = _rows_of(columns["id"], found, where)
+    rows = rows_of(columns["id"], found, where)
     labels = [plain_text(label) for label in columns["label"]]
     numbers, _ = name_numbers(labels, ids=columns["id"], match=found.classes, where=where)
     given = found.given.copy()
@@ -75,7 +75,7 @@ def read_truth_file(path: Path, found: Found) -> np.ndarray:
         else:
             columns = read_columns(path, needed=("id", "label"))
         truth = np.full(len(found.ids), -1, dtype=np.int64)
-        rows = _rows_of(columns["id"], found, where)
+        rows = rows_of(columns["id"], found, where)
         labels = [plain_text(label) for label in columns["label"]]
         truth[rows], _ = name_numbers(labels, ids=columns["id"], match=found.classes, where=where)
         return truth
@@ -104,8 +104,17 @@ def _read_npz_columns(path: Path, where: str) -> dict[str, list[str]]:
         ) from error
 
 
-def _rows_of(ids: Sequence[str], found: Found, where: str) -> np.ndarray:
-    """Rows [n] of these ids."""
+def rows_of(ids: Sequence[str], found: Found, where: str) -> np.ndarray:
+    """Find the rows [n] of ids in a file.
+
+    Args:
+        ids: [n] as the file has them.
+        found: The source.
+        where: Name of the file, for messages.
+
+    Raises:
+        SourceError: An id is unknown, or occurs twice.
+    """
     index = {key: row for row, key in enumerate(found.ids)}
     # Files by other hands write a path as it is, ours as the id it became.
     rows = [index.get(key, index.get(text_id(key), -1)) for key in ids]

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from errata.data.ids import text_id
 from errata.data.truth import Truth
 from errata.errors import SettingsError, SourceError, unknown_name
 from errata.types import Source
+
+if TYPE_CHECKING:
+    from errata.data.verified import Verified
 
 __all__ = ["Opened", "Unreadable", "describe", "open_source"]
 
@@ -41,6 +45,8 @@ class Opened:
     """Groups of training rows with identical pixels and differing labels."""
     weights: np.ndarray | None = None
     """[N] float32 weights of the training rows, from a label file."""
+    verified: Verified | None = None
+    """What people found of the given labels."""
     skipped: int = 0
     """Files in class folders that are no images by their suffix."""
 
@@ -53,6 +59,7 @@ class _Chosen:
     given: np.ndarray
     weights: np.ndarray | None = None
     truth: np.ndarray | None = None
+    verified: Verified | None = None
 
     def take(self, places: np.ndarray) -> _Chosen:
         return _Chosen(
@@ -60,6 +67,7 @@ class _Chosen:
             given=self.given[places],
             weights=None if self.weights is None else self.weights[places],
             truth=None if self.truth is None else self.truth[places],
+            verified=None if self.verified is None else self.verified.take(places),
         )
 
 
@@ -70,6 +78,7 @@ def open_source(
     images: str | Path | None = None,
     limit: int | None = None,
     truth: str | Path | None = None,
+    verified: str | Path | None = None,
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     seed: int = 0,
@@ -90,6 +99,7 @@ def open_source(
             and not replaced.
         truth: True labels for evaluation only: a csv file `id,label`, or an npy file [N] of class
             numbers.
+        verified: Verification labels: a csv file `id,is_correct` or `id,label`.
         size: Height and width in pixels that pictures are brought to (one number: both); chosen
             from the files by default, and left as they are for arrays.
         channels: 1 to turn pictures grey, 3 to turn them into colour; as they come by default.
@@ -109,6 +119,7 @@ def open_source(
         (100, 359, (1, 8, 8))
     """
     from errata.data.labels import find_conflicts, read_label_file, read_truth_file
+    from errata.data.verified import read_verified_file
 
     fit = _check_options(limit=limit, size=size, channels=channels)
     try:
@@ -118,6 +129,8 @@ def open_source(
             chosen.given, chosen.weights = read_label_file(Path(labels), found)
         if truth is not None:
             chosen.truth = read_truth_file(Path(truth), found)
+        if verified is not None:
+            chosen.verified = read_verified_file(Path(verified), found)
         if classes is None:
             _check_classes(chosen.given, found, limit=None)
         if limit is not None:
@@ -149,6 +162,7 @@ def open_source(
         unreadable=unreadable,
         conflicts=find_conflicts(train),
         weights=chosen.weights,
+        verified=chosen.verified,
         skipped=found.skipped,
     )
 

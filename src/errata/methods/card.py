@@ -24,6 +24,7 @@ class Card:
         cost: Plain training passes, by ``errata bench table digits`` without noise; that of
             `odd` by the suite ``fashion-10k``, where rows are dropped.
         needs: Drawn from clean, verified, transition, noise-rate, features.
+        takes: The same, of what it uses where it is given but does not need.
         text: The whole card: idea, when to use, when not, cost, source, what is ours.
         refuses: Recipes that this one makes no sense with, each with the reason in one sentence.
         build: Makes the recipe, or its phases where it has several stages.
@@ -35,6 +36,7 @@ class Card:
     year: int
     cost: float | None
     needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
     text: str
     refuses: Mapping[str, str] = field(default_factory=dict)
     build: Callable[[], Recipe | tuple[Phase, ...]]
