@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "cli"
 EVERYWHERE = ["--json", "--quiet", "--seed", "--device"]
 READING = ["--labels", "--images", "--limit", "--column"]
 SOURCE = [*READING, "--size", "--noise", "--truth", "--test", "--clean", "--verified"]
-TRAINING = ["--recipe", "--model", "--epochs", "--augment", "--set", "--compile"]
+TRAINING = ["--recipe", "--preset", "--model", "--epochs", "--augment", "--set", "--compile"]
 ENGINE = ["--precision", "--threads"]
 PLACE = ["--out", "--resume", "--overwrite"]
 
@@ -30,7 +30,7 @@ SURFACE = {
     "train": [*SOURCE, *TRAINING, *ENGINE, *PLACE],
     "predict": [*READING, *ENGINE, "--out", "--split"],
     "noise": [*READING, "--noise", "--out", "--truth"],
-    "recipes": ["--needs"],
+    "recipes": ["--needs", "--presets"],
     "bench list": [],
     "bench next": ["--minutes", "--results", "--only", "--threads"],
     "bench run": ["--threads"],

@@ -16,7 +16,7 @@ from errata.cli.flags import (
     option,
     spread,
 )
-from errata.cli.training import run_training, settings_from
+from errata.cli.training import run_training, settings_from, with_preset
 from errata.cli.words import count, number, percent, quoted, took
 
 __all__ = ["audit", "test_lines"]
@@ -46,6 +46,7 @@ def audit(
         errata audit digits --noise uniform:0.2 --out audit
     """
     with Console(common) as console:
+        training = with_preset(training)
         settings = settings_from(source, reading, training, engine, common, find=find)
         from errata import auditing
 

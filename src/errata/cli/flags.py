@@ -208,6 +208,16 @@ class TrainFlags:
             metavar="NAME",
         ),
     ] = None
+    preset: Annotated[
+        str | None,
+        option(
+            "Training",
+            "--preset",
+            help="Settings of a row of a paper, by name or from a TOML file; other flags change "
+            "them. `errata recipes --presets` lists them.",
+            metavar="NAME",
+        ),
+    ] = None
     model: Annotated[
         str,
         option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,6 +34,12 @@ def recipes(
             metavar="WHAT",
         ),
     ] = None,
+    presets: Annotated[
+        bool,
+        option(
+            "Listing", "--presets", help="List the presets instead: settings of rows of papers."
+        ),
+    ] = False,
 ) -> None:
     """List the recipes, or show one with its source, cost and needs.
 
@@ -46,6 +53,9 @@ def recipes(
         from errata.config import DEFAULT_RECIPE
         from errata.methods import card_named, recipe_names
 
+        if presets:
+            _presets(console)
+            return
         if needs is not None and needs not in NEEDS:
             raise unknown_name("need", needs, NEEDS)
         names = recipe_names() if name is None else tuple(n.strip() for n in name.split("+"))
@@ -58,6 +68,24 @@ def recipes(
             console.result(document, "\n\n".join(_whole(card) for card in cards))
         else:
             console.result(document, _listing(cards, needs, DEFAULT_RECIPE))
+
+
+def _presets(console: Console) -> None:
+    from errata.config import load_preset, preset_names
+
+    found = {name: load_preset(name) for name in preset_names()}
+    entries = [
+        {"name": name, "recipe": preset.recipe, "epochs": preset.epochs, "model": preset.model}
+        | {"augment": preset.augment, "set": preset.set, "paper": asdict(preset.paper)}
+        for name, preset in found.items()
+    ]
+    rows = [
+        (name, preset.recipe, preset.paper.data, preset.paper.score or "not known")
+        for name, preset in found.items()
+    ]
+    text = table(("preset", "recipe", "data", "published"), rows)
+    text += "\n\nuse one: errata train SOURCE --preset NAME; other flags change it"
+    console.result({"command": "recipes", "presets": entries}, text)
 
 
 def _fits(card: Card, needs: str | None) -> bool:

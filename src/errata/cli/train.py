@@ -16,7 +16,7 @@ from errata.cli.flags import (
     option,
     spread,
 )
-from errata.cli.training import run_training, settings_from
+from errata.cli.training import run_training, settings_from, with_preset
 from errata.cli.words import count, quoted, took
 
 __all__ = ["train", "train_notes"]
@@ -44,6 +44,7 @@ def train(
         errata train digits --labels corrected.csv --recipe mixup --out model
     """
     with Console(common) as console:
+        training = with_preset(training)
         settings = settings_from(source, reading, training, engine, common)
         from errata import auditing
 

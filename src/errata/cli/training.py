@@ -24,6 +24,7 @@ __all__ = [
     "run_training",
     "settings_from",
     "test_sets",
+    "with_preset",
 ]
 
 PRECISIONS = ("auto", "bfloat16", "float32", "float64")
@@ -65,6 +66,33 @@ def engine_from(common: Common, flags: EngineFlags, **more: Any) -> Engine:
         precision=flags.precision,  # type: ignore[arg-type]
         threads=flags.threads or 0,
         **more,
+    )
+
+
+def with_preset(training: TrainFlags) -> TrainFlags:
+    """Fill in what a preset says where the user said nothing.
+
+    Raises:
+        SettingsError: There is no such preset, or a recipe was named beside it.
+    """
+    if training.preset is None:
+        return training
+    from errata.config import load_preset
+
+    preset = load_preset(training.preset)
+    if training.recipe not in (None, preset.recipe):
+        raise SettingsError(
+            f"preset `{training.preset}` is of recipe `{preset.recipe}`, but --recipe is "
+            f"`{training.recipe}`; allowed: one of them",
+            hint="leave --recipe out, or take over the settings you want with --set",
+        )
+    return replace(
+        training,
+        recipe=preset.recipe,
+        epochs=training.epochs or preset.epochs,
+        model=preset.model if training.model == "auto" else training.model,
+        augment=preset.augment if training.augment == "none" else training.augment,
+        set=[*preset.set, *(training.set or ())],
     )
 
 

@@ -10,14 +10,19 @@ from errata.config.load import (
     settings_to_tree,
     stages_of,
 )
+from errata.config.presets import Paper, Preset, load_preset, preset_names
 from errata.config.schema import DEFAULT_RECIPE, Settings, SourceSettings, StageSettings
 
 __all__ = [
     "DEFAULT_RECIPE",
+    "Paper",
+    "Preset",
     "Settings",
     "SourceSettings",
     "StageSettings",
+    "load_preset",
     "load_settings",
+    "preset_names",
     "program_of",
     "set_paths",
     "settings_from_tree",

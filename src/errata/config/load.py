@@ -20,6 +20,7 @@ from errata.methods import phases_named
 from errata.parts.base import Program, Recipe, Stage, part_named, stages_of_phases
 
 __all__ = [
+    "build",
     "load_settings",
     "program_of",
     "set_paths",
@@ -94,7 +95,7 @@ def _stage(stage: StageSettings, path: str) -> Stage:
     for values in stage.parts:
         tree = dict(values)
         part = part_named(str(tree.pop("kind", "")))
-        parts.append(_build(part, tree, f"{path}.parts.{part.kind}"))
+        parts.append(build(part, tree, f"{path}.parts.{part.kind}"))
     recipe = Recipe(
         loss=kind,
         loss_values=loss,
@@ -112,8 +113,17 @@ def _stage(stage: StageSettings, path: str) -> Stage:
     )
 
 
-def _build(kind: type[Any], tree: Mapping[str, Any], path: str) -> Any:
-    """Build a dataclass from a tree, with its types checked by pydantic."""
+def build(kind: type[Any], tree: Mapping[str, Any], path: str) -> Any:
+    """Build a dataclass from a tree, with its types checked by pydantic.
+
+    Args:
+        kind: The dataclass.
+        tree: Nested plain values.
+        path: Where the tree stands, for messages.
+
+    Raises:
+        SettingsError: A key is unknown, or a value is not allowed there.
+    """
     from pydantic import TypeAdapter, ValidationError
 
     _check_keys(kind, tree, path)
@@ -157,7 +167,7 @@ def settings_from_tree(tree: Mapping[str, Any]) -> Settings:
     Raises:
         SettingsError: A key is unknown, or a value is not allowed there.
     """
-    settings: Settings = _build(Settings, tree, "")
+    settings: Settings = build(Settings, tree, "")
     return settings
 
 
