@@ -25,7 +25,15 @@ from errata.losses.pointwise import (
     sce,
 )
 from errata.methods.odd import loss_variance_of_head, odd_threshold, simulate_losses
+from errata.methods.odd_features import (
+    logit_scale,
+    permuted_columns,
+    plain_normals,
+    rectified_normals,
+    simulate_through,
+)
 from errata.observe.track import statistics_of
+from errata.observe.trajectory import view_of
 from errata.parts.dropping import above_threshold, percentile_of
 from errata.parts.mixing import draw_mixup, mix_rows
 from errata.phantoms import draw_phantoms
@@ -39,6 +47,7 @@ __all__ = [
     "draw_phantoms",
     "expected_loss",
     "gce",
+    "logit_scale",
     "loss_variance_of_head",
     "mae",
     "mix_rows",
@@ -48,8 +57,13 @@ __all__ = [
     "odd_threshold",
     "one_hot",
     "percentile_of",
+    "permuted_columns",
+    "plain_normals",
     "rce",
+    "rectified_normals",
     "sce",
     "simulate_losses",
+    "simulate_through",
     "statistics_of",
+    "view_of",
 ]

@@ -138,7 +138,7 @@ def _rounded(joint: np.ndarray) -> np.ndarray:
     for row, count in enumerate(missing):
         if count > 0:
             floor[row, np.argsort(floor[row] - joint[row], kind="stable")[:count]] += 1
-    return floor.astype(np.int64)
+    return np.asarray(floor, dtype=np.int64)
 
 
 def _by_class(found: Probabilities, joint: np.ndarray) -> np.ndarray:

@@ -128,7 +128,12 @@ class EarlyMargin(Detector):
 @register_detector("forgetting")
 @final
 class Forgetting(Detector):
-    """How often a row was learned and forgotten again; weak, so not part of the default."""
+    """How often a row was learned and forgotten again; weak, so not part of the default.
+
+    Hard rows with right labels are forgotten as well, and counts of a few events leave most rows
+    tied: on Fashion-MNIST with uniform noise the AUROC is .028 below that of the accumulated
+    margin, with errors between look-alikes .16 below.
+    """
 
     reads = ("forgets", "first_learned", "times_seen")
 

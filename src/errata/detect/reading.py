@@ -23,6 +23,7 @@ __all__ = [
     "proposed_classes",
     "rank_suspicion",
     "rival_probs",
+    "rows_by_group",
 ]
 
 EARLY = (0.15, 0.35)
@@ -171,6 +172,18 @@ def early_margins(
     own, rival = rival_probs(probs, given)
     share = rival / np.maximum(1 - own, 1e-6)
     return np.asarray(np.maximum(odds, -9.2).mean(1) - np.log(np.clip(share, 0.01, 1)))
+
+
+def rows_by_group(group: np.ndarray) -> list[np.ndarray]:
+    """List the rows of each group, in ascending order of both; rows of group -1 are in none.
+
+    Example:
+        >>> [rows.tolist() for rows in rows_by_group(np.array([2, 0, -1, 2]))]
+        [[1], [0, 3]]
+    """
+    order = np.argsort(group, kind="stable")
+    cuts = np.flatnonzero(np.diff(group[order])) + 1
+    return [rows for rows in np.split(order, cuts) if len(rows) and group[rows[0]] >= 0]
 
 
 def column(ledger: Ledger, name: str) -> np.ndarray:

@@ -211,6 +211,10 @@ _TERMS = (
     _classes("prob", "softmax, last time the row was seen"),
     _classes("final_prob", "softmax of the un-augmented sweep at the end of training"),
     _classes("prob_oof", "softmax of a model that never trained on the row", torch.float32),
+    _last("oof_times", "nets", "nets that never trained on the row and predicted it", torch.int32),
+    _last("uncertainty", "nats", "entropy of the mean prediction of nets that never saw the row"),
+    _last("aleatoric", "nats", "mean entropy of those nets' predictions: they agree to be unsure"),
+    _last("epistemic", "nats", "the uncertainty less the aleatoric part: those nets disagree"),
     Term(
         Column("history", dtype=torch.float16, rule="ring"),
         "0 to 1",

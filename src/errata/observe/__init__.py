@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from errata.observe.base import Observer
 from errata.observe.track import Track
+from errata.observe.trajectory import Trajectory
 
-__all__ = ["Observer", "Track"]
+__all__ = ["Observer", "Track", "Trajectory"]
