@@ -26,7 +26,7 @@ from errata.directory import (
     write_unreadable,
 )
 from errata.engine.crossfit import crossfit
-from errata.engine.evaluate import planted_report
+from errata.engine.evaluate import label_report, planted_report
 from errata.engine.fit import Listener, fit
 from errata.engine.modelfile import save_model
 from errata.engine.run import TrainingRun
@@ -110,6 +110,9 @@ def audit(
         "noise_rate": rate,
         "tiers": {tier: int((findings.tier == tier).sum()) for tier in tiers},
         "planted": _planted(job.samples, findings, rate),
+        "labels": None
+        if job.samples.truth is None
+        else label_report(job.samples.truth, run.ledger),
         "report": str(job.out / "report.html"),
         "issues": str(job.out / "issues.csv"),
     }

@@ -181,10 +181,6 @@ def _array_of(values: Any, name: str) -> np.ndarray:
         values = values.detach().cpu()
         # Numpy has no bfloat16.
         return np.asarray(values.float() if values.dtype.itemsize == 2 else values)
-    if hasattr(values, "to_pandas"):
-        values = values.to_pandas()
-    if hasattr(values, "to_numpy"):
-        return np.asarray(values.to_numpy())
     try:
         array = np.asarray(values)
     except ValueError:

@@ -185,6 +185,15 @@ def test_bench_table_shows_mean_spread_and_what_is_missing(tmp_path: Path):
     document = run_cli("bench", "table", "fashion-10k", "--results", results, "--json").json
     assert document["rows"][0]["accuracy"]["mean"] == pytest.approx(0.81)
     assert "odd/uniform:0.4/0" in document["missing"]
+    some = run_cli(
+        *("bench", "table", "fashion-10k", "--results", results),
+        *("--noise", "uniform:*", "--markdown"),
+    ).out.splitlines()
+    assert some[:3:2] == [
+        "| recipe | noise | seeds | accuracy % |",
+        "| erm | uniform:0.4 | 3 | 81.0 +- 1.0 |",
+    ]
+    assert all("| uniform:0.4 |" in line for line in some[2:])
 
 
 def test_bench_list_names_every_suite():
@@ -209,8 +218,8 @@ def test_bench_next_passes_its_flags_on_and_tells_of_cells(
     monkeypatch.setattr("errata.bench.run_next", run_next)
     results = tmp_path / "r.jsonl"
     argv = ["bench", "next", "fashion-10k", "--minutes", 0.5, "--only", "odd/*"]
-    done = run_cli(*argv, "--results", results)
-    assert asked == {"minutes": 0.5, "only": "odd/*", "results": results}
+    done = run_cli(*argv, "--results", results, "--device", "cpu")
+    assert asked == {"minutes": 0.5, "only": "odd/*", "results": results, "device": "cpu"}
     assert done.err == "fashion-10k odd/none/0 ...\n"
     assert done.out == "fashion-10k: 1 cell finished, 2 missing\n"
     assert run_cli(*argv, "--json").json["finished"] == ["odd/none/0"]
@@ -218,6 +227,6 @@ def test_bench_next_passes_its_flags_on_and_tells_of_cells(
 
 def test_bench_run_prints_the_object_of_the_results_file(monkeypatch: pytest.MonkeyPatch):
     made = {"suite": "s", "cell": "odd/none/0", "accuracy": 0.5, "auroc": None}
-    monkeypatch.setattr("errata.bench.run_cell", lambda suite, cell: made)
+    monkeypatch.setattr("errata.bench.run_cell", lambda suite, cell, *, device: made)
     for more in ((), ("--json",)):
         assert run_cli("bench", "run", "s", "odd/none/0", *more).json == made

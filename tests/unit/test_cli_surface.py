@@ -31,10 +31,10 @@ SURFACE = {
     "predict": [*READING, *ENGINE, "--out", "--split"],
     "noise": [*READING, "--noise", "--out", "--truth"],
     "recipes": ["--needs", "--presets"],
-    "bench list": [],
+    "bench list": ["--results"],
     "bench next": ["--minutes", "--results", "--only", "--threads"],
     "bench run": ["--threads"],
-    "bench table": ["--results"],
+    "bench table": ["--results", "--noise", "--markdown"],
 }
 ARGUMENTS = {
     "audit": ["SOURCE"],

@@ -12,21 +12,32 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import EXACT, Watcher, blobs, one_stage, pictures, tiny_net
+from samples import (
+    EXACT,
+    InterruptError,
+    Watcher,
+    all_tensors,
+    assert_same_bits,
+    blobs,
+    interrupted_fit,
+    one_stage,
+    pictures,
+    tiny_net,
+)
 from torch import Tensor, nn
 
 from errata.data import Arrays
 from errata.engine import Listener, TrainingRun, fit
-from errata.errors import ErrataError
+from errata.errors import ErrataError, SettingsError
 from errata.measures import auroc
 from errata.methods.odd import ODD, loss_variance_of_head, odd_threshold, simulate_losses
 from errata.methods.odd_phantom import ODDPhantom
 from errata.observe import Track
-from errata.parts.base import Part, Recipe, Stage
+from errata.parts.base import Part, Recipe, Stage, part_named
 from errata.parts.dropping import above_threshold, percentile_of
 from errata.parts.mixing import Mixup
 from errata.streams import generator
-from errata.types import Plan
+from errata.types import Group, Lap, Plan
 
 DRAWS = 100_000
 KINDS = [ODD, ODDPhantom]
@@ -221,6 +232,40 @@ def test_the_filter_agrees_with_a_slow_loop(
             assert chosen[k] == (place >= spared and losses[k].item() > threshold)
 
 
+def test_a_class_loses_at_most_its_cap_and_its_dearest_rows_first():
+    losses = torch.tensor([9.0, 3.0, 7.0, 5.0, 1.0, 8.0])
+    labels = torch.tensor([0, 0, 0, 0, 0, 1])
+    capped = above_threshold(
+        losses, labels, 2.0, floor_rows=0, floor_share=0.0, cap_share=0.4
+    ).tolist()
+    # Two of the five rows of class 0 may go, none of the one of class 1.
+    assert capped == [True, False, True, False, False, False]
+
+
+def test_a_cap_of_whole_rows_is_not_lost_to_rounding():
+    losses, labels = torch.full((100,), 9.0), torch.zeros(100, dtype=torch.int64)
+    assert 0.29 * 100 < 29
+    chosen = above_threshold(losses, labels, 2.0, floor_rows=0, floor_share=0.0, cap_share=0.29)
+    assert chosen.sum() == 29
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 9, width=32), st.integers(0, 2)), min_size=1, max_size=60),
+    st.integers(0, 16),
+)
+def test_a_cap_is_a_floor_seen_from_above(rows: list[tuple[float, int]], sixteenths: int):
+    losses = torch.tensor([loss for loss, _ in rows])
+    labels = torch.tensor([label for _, label in rows])
+    cap = sixteenths / 16
+    capped, floored = (
+        above_threshold(losses, labels, 3.0, floor_rows=0, floor_share=floor, cap_share=share)
+        for floor, share in ((0.0, cap), (1 - cap, 1.0))
+    )
+    assert torch.equal(capped, floored)
+    free = above_threshold(losses, labels, 3.0, floor_rows=0, floor_share=0.0)
+    assert not (capped & ~free).any()
+
+
 def run_of(*parts: Part, epochs: int = 6, wrong: float = 0.3, **values: Any) -> TrainingRun:
     values.setdefault("observers", (Track(),))
     rows = values.pop("rows", 120)
@@ -305,7 +350,7 @@ def forward_passes(*parts: Part) -> list[int]:
 
     def build() -> nn.Module:
         net = tiny_net(source)()
-        net.register_forward_hook(lambda *args: calls.append(1))
+        net.register_forward_hook(lambda net, *args: calls.extend([1] * net.training))
         return net
 
     listener = Listener(on_epoch=lambda record: per_epoch.append(len(calls)))
@@ -521,3 +566,170 @@ def test_lower_percentiles_drop_more():
     ]
     assert dropped == sorted(dropped, reverse=True)
     assert dropped[0] > dropped[2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_cap_reaches_the_recipe(kind: type[Part]):
+    plain = run_of(kind(at=3, percentile=5.0, floor_rows=0))  # type: ignore[call-arg]
+    capped = run_of(kind(at=3, percentile=5.0, floor_rows=0, cap_share=0.1))  # type: ignore[call-arg]
+    members = [plain.given == k for k in range(3)]
+    before = [float(plain.ledger.read("dropped")[m].float().mean()) for m in members]
+    after = [float(capped.ledger.read("dropped")[m].float().mean()) for m in members]
+    assert max(before) > 0.1 >= max(after) > 0
+
+
+def column_of(kind: type[Part], what: str) -> str:
+    return f"{kind.kind.replace('-', '_')}_{what}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_weighed_down_in_place_of_being_removed(kind: type[Part]):
+    weights: dict[int, Tensor] = {}
+
+    def look(run: TrainingRun, seen: Any) -> None:
+        weight = weights.setdefault(run.epoch, torch.full((run.num_rows,), math.nan))
+        weight[seen[0].plain.rows] = seen[0].batch.weight.float()
+
+    run = run_of(kind(at=3, weight=0.1), observers=(Watcher(look),))  # type: ignore[call-arg]
+    removed = run_of(kind(at=3)).ledger.read("dropped")  # type: ignore[call-arg]
+    expected = torch.where(removed, 0.1, 1.0)
+    assert removed.any()
+    # The same rows as those that would be removed, and every row is still seen.
+    assert torch.equal(run.ledger.read(column_of(kind, "weight")), expected)
+    assert not run.ledger.read("dropped").any()
+    for epoch in range(6):
+        assert torch.equal(weights[epoch], torch.ones(120) if epoch < 3 else expected)
+    notes = run.notes[kind.kind]
+    assert (notes["weighed_down"], notes["epoch"]) == (int(removed.sum()), 3)
+    assert "removed" not in run.notes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_weight_of_one_changes_nothing_and_a_small_one_is_nearly_nought(kind: type[Part]):
+    def weights_after(*parts: Part) -> Tensor:
+        run = run_of(*parts)
+        return torch.cat([p.detach().reshape(-1) for p in run.nets[0].parameters()])
+
+    plain = weights_after()
+    assert torch.equal(weights_after(kind(at=3, weight=1.0)), plain)  # type: ignore[call-arg]
+    small = [weights_after(kind(at=3, weight=w)) for w in (1e-3, 1e-5, 1e-7)]  # type: ignore[call-arg]
+    # The weights of the net are a smooth function of the weight of the rows.
+    assert (small[1] - small[2]).norm() < 0.02 * (small[0] - small[2]).norm()
+    assert (small[2] - plain).norm() > 10 * (small[0] - small[2]).norm()
+
+
+def test_mixed_rows_carry_the_weights_of_both():
+    found = []
+
+    def look(run: TrainingRun, seen: Any) -> None:
+        if run.epoch >= 3:
+            found.append((run.ledger.read("odd_weight", seen[0].plain.rows), seen[0].batch))
+
+    run_of(ODD(at=3, weight=0.1), Mixup(), observers=(Watcher(look),))
+    assert len(found) == 12
+    light = 0
+    for weight, batch in found:
+        mass = batch.target.sum(1)
+        light += int((mass < 0.99).sum())
+        # A blend of masses of 0.1 and 1, with the mass of the batch as drawn on the whole.
+        assert mass.min() >= 0.1 - 1e-6
+        assert mass.max() <= 1 + 1e-6
+        assert mass.sum() == pytest.approx(weight.double().sum().item(), abs=1e-5)
+    assert light > 0
+
+
+def test_weights_of_the_user_stay():
+    given = torch.linspace(0.5, 1.5, 120)
+    worst = []
+
+    def look(run: TrainingRun, seen: Any) -> None:
+        rows = seen[0].plain.rows
+        expected = given[rows].double() * run.ledger.read("odd_weight", rows).double()
+        worst.append(float((seen[0].batch.weight - expected).abs().max()))
+
+    run = run_of(ODD(at=3, weight=0.5), weights=given, observers=(Watcher(look),))
+    assert (run.ledger.read("odd_weight") == 0.5).any()
+    assert max(worst) < 1e-6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weighing_down_survives_a_resume_bit_for_bit(kind: type[Part], tmp_path: Any):
+    part = kind(at=2, weight=0.1)  # type: ignore[call-arg]
+    place = tmp_path / "checkpoint"
+    seen = []
+
+    def stop(record: dict[str, Any]) -> None:
+        seen.append(record)
+        if len(seen) == 4:
+            raise InterruptError
+
+    interrupted_fit(
+        lambda **values: run_of(part, **values), place, listener=Listener(on_epoch=stop)
+    )
+    resumed = run_of(part, checkpoint=place, resume=True)
+    assert_same_bits(all_tensors(resumed), all_tensors(run_of(part)))
+    assert (resumed.ledger.read(column_of(kind, "weight")) < 1).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_stay_in_a_later_stage(kind: type[Part]):
+    first: list[Tensor] = []
+    found: list[bool] = []
+    name = column_of(kind, "weight")
+
+    def look(run: TrainingRun, seen: Any) -> None:
+        if run.stage_index == 1 and run.epoch == 0:
+            first.append(run.ledger.read(name))
+            light = first[0][seen[0].plain.rows] < 1
+            found.append(torch.equal(light, seen[0].batch.weight < 1))
+
+    source = pictures(120, wrong=0.3)
+    stage = Stage(recipe=Recipe(parts=(kind(at=2, weight=0.1),)), epochs=4, batch=32)  # type: ignore[call-arg]
+    fit((stage, stage), source, model=tiny_net(source), engine=EXACT, observers=(Watcher(look),))
+    assert (first[0] < 1).any()
+    assert all(found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weighing_down_does_not_go_with_steps_on_trusted_samples(kind: type[Part]):
+    @dataclass
+    class Alternates(Part):
+        def plan(self, run: Any, plan: Plan) -> Plan:
+            return Plan((*plan.laps, Lap((0,), (Group(torch.arange(12)),), pool="trusted")))
+
+    clean = pictures(12, seed=1)
+    run_of(Alternates(), kind(at=3), clean=clean)  # type: ignore[call-arg]
+    with pytest.raises(SettingsError, match="does not go with steps on trusted samples"):
+        run_of(Alternates(), kind(at=3, weight=0.5), clean=clean)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"weight": -0.1}, "weight `-0.1`"),
+        ({"weight": 1.1}, "weight `1.1`"),
+        ({"weight": float("nan")}, "weight `nan`"),
+        ({"cap_share": 1.5}, "cap_share `1.5`"),
+        ({"cap_share": -0.5}, "cap_share `-0.5`"),
+    ],
+)
+def test_shares_and_weights_out_of_range_are_refused(
+    kind: type[Part], values: dict[str, Any], words: str
+):
+    with pytest.raises(SettingsError, match=words.replace(".", r"\.")) as caught:
+        part_named(kind.kind)(**values)
+    assert "allowed: 0 to 1" in caught.value.message
+
+
+def test_the_diagnostic_of_the_simulation_is_noted():
+    run = run_of(ODD(at=3))
+    notes = run.notes["odd"]
+    variance = notes["variance"]
+    assert isinstance(variance, float)
+    normal = NormalDist(math.log(3) + variance / 2, variance**0.5)
+    assert notes["predicted_q10"] == pytest.approx(normal.inv_cdf(0.1))
+    assert notes["feature_model"] == "gaussian"
+    assert notes["logit_scale"] == 1.0
+    ten = run_of(ODD(at=3, percentile=10.0))
+    assert ten.notes["odd"]["null"] == notes["simulated_q10"] == ten.notes["odd"]["simulated_q10"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from .cli_runner import run_cli
 
 from errata.config import Settings, load_preset, preset_names, program_of, set_paths, stages_of
 from errata.data import Augment
 from errata.errors import SettingsError
 from errata.models import build_model
+
+from .cli_runner import run_cli
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -87,9 +87,15 @@ def test_tables_of_many_kinds_are_taken(convert):
     assert next(iter(iterate(table)))[1] == pytest.approx(PROBS, abs=4e-3)
 
 
-def test_arrow_and_data_frames_are_taken():
+def test_arrow_tables_are_taken():
     pyarrow = pytest.importorskip("pyarrow")
     assert vector_of(pyarrow.array([1, 2, 0]), "labels").tolist() == [1, 2, 0]
+    assert vector_of(pyarrow.chunked_array([[1], [2, 0]]), "labels").tolist() == [1, 2, 0]
+    table = pyarrow.table({name: PROBS[:, i] for i, name in enumerate("abc")})
+    assert blocks_of(table, "probs").read(1, 3).tolist() == PROBS[1:3].tolist()
+
+
+def test_data_frames_are_taken():
     pandas = pytest.importorskip("pandas")
     assert blocks_of(pandas.DataFrame(PROBS), "probs").shape == (4, 3)
     assert vector_of(pandas.Series([1, 2]), "labels").tolist() == [1, 2]

@@ -1,6 +1,6 @@
 """The runner where the command line is not installed, such as a machine with torch alone.
 
-python -m errata.bench next SUITE --minutes M
+python -m errata.bench next SUITE --minutes M --device cuda
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--only")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -36,6 +37,7 @@ def main() -> None:
         minutes=args.minutes,
         results=args.results,
         only=args.only,
+        device=args.device,
         echo=_echo,
     )
     sys.stdout.write(json.dumps(done) + "\n")

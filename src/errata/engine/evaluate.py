@@ -2,7 +2,7 @@
 
 The only file of the engine that reads the truth, and nothing in training calls it with one.
 
-Shapes: N rows, C classes.
+Shapes: N rows, C classes, E epochs.
 """
 
 from __future__ import annotations
@@ -20,13 +20,21 @@ from errata.ledger import Ledger
 from errata.types import Source
 
 __all__ = [
+    "label_report",
+    "learning_curves",
     "margin_auroc",
     "mean_probabilities",
     "planted_report",
     "removed_report",
+    "row_error",
+    "suspicion_auroc",
+    "take_truth",
     "test_accuracy",
     "test_feed",
     "test_report",
+    "transition_report",
+    "true_transition",
+    "verify_rows",
 ]
 
 Numbers = dict[str, Any]
@@ -143,3 +151,153 @@ def planted_report(
         "label_accuracy_before": float(1 - wrong.mean()),
         "label_accuracy_after": float((corrected == clean).mean()),
     }
+
+
+def take_truth(truth: Truth, rows: np.ndarray) -> Truth:
+    """Keep the truth of these rows [n]."""
+    return Truth(truth.clean[rows])
+
+
+def verify_rows(
+    truth: Truth, given: np.ndarray, *, share: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Judge the given labels [N] of a random share of the rows, as a careful person would.
+
+    Args:
+        truth: True classes; rows of an unknown one are not judged.
+        given: [N] class numbers.
+        share: 0 to 1, of the rows that could be judged.
+        rng: Where the choice comes from.
+
+    Returns:
+        [N] int64: 1 right, 0 wrong, -1 not judged.
+    """
+    known = np.flatnonzero((truth.clean >= 0) & (given >= 0))
+    chosen = rng.permutation(known)[: round(share * len(known))]
+    judged = np.full(len(given), -1, dtype=np.int64)
+    judged[chosen] = truth.clean[chosen] == given[chosen]
+    return judged
+
+
+def suspicion_auroc(truth: Truth, given: np.ndarray, suspicion: np.ndarray) -> float | None:
+    """Give the AUROC of a suspicion [N] for finding wrong labels; None without both kinds.
+
+    Rows without a suspicion (NaN) count as the least suspicious ones.
+    """
+    known = (truth.clean >= 0) & (given >= 0)
+    wrong = given[known] != truth.clean[known]
+    if not wrong.any() or wrong.all():
+        return None
+    return measures.auroc(np.nan_to_num(suspicion[known], nan=-1.0), wrong)
+
+
+def label_report(truth: Truth, ledger: Ledger) -> Numbers | None:
+    """Give the accuracy of the labels as delivered, after a first and after the last correction.
+
+    Reads `corrected` or the largest entry of `soft_label`, and `first_corrected`. Rows that were
+    not corrected count with their given label.
+
+    Returns:
+        ``before``, ``first`` (None where it was not kept) and ``last``; None where nothing was
+        corrected.
+    """
+    given = ledger.given.cpu().numpy()
+    last = _corrected(ledger, "corrected")
+    if last is None and ledger.has("soft_label"):
+        soft = ledger.read("soft_label").cpu().float().numpy()
+        held = ~np.isnan(soft).any(1) & (soft.sum(1) > 0)
+        last = np.where(held, np.nan_to_num(soft).argmax(1), given)
+    if last is None:
+        return None
+    first = _corrected(ledger, "first_corrected")
+    known = (truth.clean >= 0) & (given >= 0)
+
+    def accuracy(labels: np.ndarray) -> float:
+        return float((labels == truth.clean)[known].mean())
+
+    return {
+        "before": accuracy(given),
+        "first": None if first is None else accuracy(first),
+        "last": accuracy(last),
+    }
+
+
+def _corrected(ledger: Ledger, column: str) -> np.ndarray | None:
+    if not ledger.has(column):
+        return None
+    labels = ledger.read(column).cpu().numpy()
+    return np.where(labels >= 0, labels, ledger.given.cpu().numpy())
+
+
+def true_transition(truth: Truth, given: np.ndarray, classes: int) -> np.ndarray:
+    """Count the true transition matrix [C, C]: the share of true class i that is given class j.
+
+    A class without rows counts as always right.
+    """
+    known = (truth.clean >= 0) & (given >= 0)
+    counts = np.zeros((classes, classes))
+    np.add.at(counts, (truth.clean[known], given[known]), 1)
+    empty = counts.sum(1) == 0
+    counts[empty, empty] = 1
+    return np.asarray(counts / counts.sum(1, keepdims=True))
+
+
+def row_error(estimated: np.ndarray, true: np.ndarray) -> float:
+    """Give the mean error of the rows of a transition matrix [C, C], 0 to 1.
+
+    The error of a row is the probability that it puts on the wrong classes: half the sum of the
+    absolute differences (total variation). The papers' relative L1 error is twice as large.
+
+    Example:
+        >>> round(row_error(np.array([[0.9, 0.1], [0.0, 1.0]]), np.eye(2)), 6)
+        0.05
+    """
+    return float(np.abs(estimated - true).sum(1).mean() / 2)
+
+
+def transition_report(run: TrainingRun, true: np.ndarray) -> Numbers | None:
+    """Compare the transition matrices of a run with the true one [C, C].
+
+    Returns:
+        ``estimated``: the error of what the run remembers under that name; ``learned``: that of
+        the `transition` of its loss; None where there is neither.
+    """
+    found: dict[str, Any] = {
+        "estimated": run.memory.get("transition"),
+        "learned": getattr(run.losses[0], "transition", None),
+    }
+    report: Numbers = {}
+    for name, kept in found.items():
+        with torch.no_grad():
+            matrix = kept() if callable(kept) else kept
+        fits = isinstance(matrix, torch.Tensor) and tuple(matrix.shape) == true.shape
+        value = matrix.detach().double().cpu().numpy() if fits else None
+        report[name] = None if value is None else row_error(value, true)
+    return report if any(each is not None for each in report.values()) else None
+
+
+def learning_curves(truth: Truth, ledger: Ledger) -> Numbers | None:
+    """Follow right and wrong labels through training, apart from one another.
+
+    Reads `loss_curve` and, where it is there, `correct_curve`. Epochs can be told apart only where
+    every labelled row was seen in each of them.
+
+    Returns:
+        By epoch [E]: ``loss_right``, ``loss_wrong`` [nats], and ``fit_right``, ``fit_wrong``, the
+        share of rows predicted as given while they trained; None where there is no such curve.
+    """
+    given = ledger.given.cpu().numpy()
+    known = (truth.clean >= 0) & (given >= 0)
+    wrong = known & (given != truth.clean)
+    groups = {"right": known & ~wrong, "wrong": wrong}
+    curves: Numbers = {}
+    for column, word in (("loss_curve", "loss"), ("correct_curve", "fit")):
+        if not ledger.has(column):
+            continue
+        values = ledger.read(column).cpu().float().numpy()
+        if not (ledger.filled(column).cpu().numpy()[given >= 0] == values.shape[1]).all():
+            return None
+        for group, rows in groups.items():
+            mean = values[rows].mean(0).tolist() if rows.any() else None
+            curves[f"{word}_{group}"] = mean and [round(each, 4) for each in mean]
+    return curves or None

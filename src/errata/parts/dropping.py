@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,7 +16,7 @@ from torch import Tensor
 from errata.errors import SettingsError
 from errata.ledger import Column, standard
 from errata.parts.base import Part
-from errata.types import Moment, Plan, Run, Seen, epoch_of
+from errata.types import Batch, Moment, Plan, Run, Seen, epoch_of
 
 __all__ = ["LEAST_LOSS", "DropAboveNull", "above_threshold", "percentile_of"]
 
@@ -40,8 +40,11 @@ def above_threshold(
     *,
     floor_rows: int = 10,
     floor_share: float = 0.05,
+    cap_share: float = 1.0,
 ) -> Bool[Tensor, " N"]:
     """Choose the rows to drop: loss strictly above the threshold, but never a whole class.
+
+    Where a class has more rows above the threshold than it may lose, its dearest ones go.
 
     Args:
         losses: [N] nats; NaN marks rows that are not in training, which are never chosen.
@@ -49,11 +52,19 @@ def above_threshold(
         threshold: In nats.
         floor_rows: Each class keeps at least this many of its cheapest rows ...
         floor_share: ... and at least this share of them.
+        cap_share: Each class loses at most this share of its rows; 1 is off.
+
+    Example:
+        >>> losses, given = torch.tensor([1.0, 5.0, 6.0, 7.0]), torch.tensor([0, 0, 0, 0])
+        >>> above_threshold(losses, given, 2.0, floor_rows=0, cap_share=0.5)
+        tensor([False, False,  True,  True])
     """
     chosen = losses > threshold
     for label in torch.unique(given[chosen]).tolist():
         members = ((given == label) & ~losses.isnan()).nonzero()[:, 0]
         spared = max(floor_rows, math.ceil(floor_share * len(members)))
+        # The small number undoes rounding: 0.29 * 100 is a little less than 29.
+        spared = max(spared, len(members) - math.floor(cap_share * len(members) + 1e-9))
         cheapest = losses[members].argsort(stable=True)[:spared]
         chosen[members[cheapest]] = False
     return chosen
@@ -67,6 +78,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "recent": (1, math.inf),
     "floor_rows": (0, math.inf),
     "floor_share": (0, 1),
+    "cap_share": (0, 1),
+    "weight": (0, 1),
     "least_loss": (0, math.inf),
     "draws": (1, math.inf),
 }
@@ -82,7 +95,12 @@ class DropAboveNull(Part):
         recent: Epochs before `at` whose losses are averaged.
         floor_rows: Each class keeps at least this many of its cheapest rows.
         floor_share: Each class keeps at least this share of them.
+        cap_share: Each class loses at most this share of its rows; 1 is off. It says the same as
+            a `floor_share` of ``1 - cap_share``, and the stricter of the two holds.
         least_loss: Rows below this loss in nats stay, whatever the threshold; 0 turns it off.
+        weight: Weight of the chosen rows from then on. 0 removes them from training; 0.5, 0.1
+            and 0.01 keep them and weigh them down by 2, 10 and 100. Other rows keep theirs: the
+            weights of a batch are not brought back to a mean of one.
     """
 
     at: Moment = "40%"
@@ -90,7 +108,9 @@ class DropAboveNull(Part):
     recent: int = 2
     floor_rows: int = 10
     floor_share: float = 0.05
+    cap_share: float = 1.0
     least_loss: float = LEAST_LOSS
+    weight: float = 0.0
 
     def __post_init__(self) -> None:
         epoch_of(self.at, 1)
@@ -119,6 +139,8 @@ class DropAboveNull(Part):
             standard("dropped"),
             standard("dropped_epoch"),
         )
+        if self.weight > 0:
+            run.ledger.add(self.kind, Column(self._weight_column, init=1.0))
         self._blank(run, self._column)
 
     def _blank(self, run: Run, column: str) -> None:
@@ -131,6 +153,10 @@ class DropAboveNull(Part):
     @property
     def _column(self) -> str:
         return f"{self.kind.replace('-', '_')}_loss"
+
+    @property
+    def _weight_column(self) -> str:
+        return f"{self.kind.replace('-', '_')}_weight"
 
     def watching(self, run: Run) -> bool:
         """Tell whether this epoch's losses count."""
@@ -148,9 +174,22 @@ class DropAboveNull(Part):
 
     def plan(self, run: Run, plan: Plan) -> Plan:
         """Drop once, and leave out what was dropped ever after."""
+        if self.weight > 0 and any(lap.pool == "trusted" for lap in plan.laps):
+            raise SettingsError(
+                f"{self.kind} weight `{self.weight}` does not go with steps on trusted samples, "
+                "whose weights it would change as well; allowed there: 0, which removes rows",
+                hint="leave `weight` out",
+            )
         if run.epoch == self.epoch_ and run.epoch > 0:
             self._drop(run)
         return plan.keep(~run.ledger.read("dropped").cpu())
+
+    def prepare(self, run: Run, net: int, batch: Batch) -> Batch:
+        """Weigh down what was chosen, where it is not removed; before rows are mixed."""
+        if self.weight == 0:
+            return batch
+        factor = run.ledger.read(self._weight_column, batch.rows).to(batch.weight)
+        return replace(batch, weight=batch.weight * factor)
 
     def _drop(self, run: Run) -> None:
         losses = run.ledger.read(self._column).nanmean(1)
@@ -162,34 +201,39 @@ class DropAboveNull(Part):
             threshold,
             floor_rows=self.floor_rows,
             floor_share=self.floor_share,
+            cap_share=self.cap_share,
         )
         rows = chosen.nonzero()[:, 0]
-        run.ledger.write("dropped", rows, torch.ones_like(rows), stamp=run.tick)
-        when = torch.full_like(rows, run.epoch)
-        run.ledger.write("dropped_epoch", rows, when, stamp=run.tick)
-        run.note("removed", rows=int(chosen.sum()), epoch=run.epoch, threshold=threshold)
+        if self.weight > 0:
+            factor = torch.full((len(rows),), self.weight, device=run.device)
+            run.ledger.write(self._weight_column, rows, factor, stamp=run.tick)
+            run.note(self.kind, weighed_down=len(rows), epoch=run.epoch, threshold=threshold)
+        else:
+            run.ledger.write("dropped", rows, torch.ones_like(rows), stamp=run.tick)
+            when = torch.full_like(rows, run.epoch)
+            run.ledger.write("dropped_epoch", rows, when, stamp=run.tick)
+            run.note("removed", rows=len(rows), epoch=run.epoch, threshold=threshold)
         self._tell(run, chosen, losses, null)
 
     def _tell(self, run: Run, chosen: Tensor, losses: Tensor, null: float) -> None:
         in_training = ~losses.isnan()
         share = float(chosen.sum() / in_training.sum().clamp_min(1))
+        did = "weighed down" if self.weight > 0 else "dropped"
         run.note(self.kind, log_classes=math.log(run.classes), null=null, share=share)
         if null < math.log(run.classes) / 3:
             run.warn(
                 f"{self.kind}: {self.percentile:g} % of the null losses are below {null:.2f}, less "
                 f"than a third of chance ({math.log(run.classes):.2f}), so wrong labels are hard "
-                f"to tell by their loss; rows were dropped above {max(null, self.least_loss):.2f}"
+                f"to tell by their loss; rows were {did} above {max(null, self.least_loss):.2f}"
             )
         if share > 0.6:
-            run.warn(
-                f"{self.kind} dropped {share:.0%} of the rows; raise `percentile` or drop later"
-            )
+            run.warn(f"{self.kind} {did} {share:.0%} of the rows; raise `percentile` or drop later")
         for label in range(run.classes):
             members = in_training & (run.given == label)
             gone = float(chosen[members].float().mean()) if members.any() else 0.0
             if gone > max(0.6, 2 * share):
                 run.warn(
-                    f"{self.kind} dropped {gone:.0%} of class `{run.ledger.classes[label]}`; it "
+                    f"{self.kind} {did} {gone:.0%} of class `{run.ledger.classes[label]}`; it "
                     "may be a hard class rather than a wrongly labelled one"
                 )
 

@@ -1,0 +1,60 @@
+"""Noise models side by side: where the transition matrix comes from, and which layer learns it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from errata.bench.suites.base import Variant
+from errata.bench.suites.fashion import ASYMMETRIC, SHORT, UNIFORM
+
+__all__ = ["SUITES"]
+
+_TRUE = ('stage.loss.transition="{transition}"',)
+_GIVEN = {
+    "forward@true": Variant(recipe="forward", changes=_TRUE),
+    "backward@true": Variant(recipe="backward", changes=_TRUE),
+    "row@true": Variant(recipe="row", changes=_TRUE),
+    "soft@true": Variant(recipe="soft", changes=_TRUE),
+}
+_ESTIMATED = ("forward", "backward", "dual-t", "vol-min", "forward-learned", "t-revision")
+_LAYERS = (
+    *("forward-learned", "sukhbaatar", "jindal", "goldberger-s", "goldberger-c", "bltm"),
+    *("nnaqc", "nnaqc-instance"),
+)
+_OPTIONS = {
+    "sukhbaatar@free": Variant(recipe="sukhbaatar", changes=("stage.parts.sukhbaatar.trace=0",)),
+    "sukhbaatar@decay": Variant(
+        recipe="sukhbaatar",
+        changes=("stage.parts.sukhbaatar.trace=0", "stage.parts.sukhbaatar.decay=0.1"),
+    ),
+    "goldberger-s@soft": Variant(
+        recipe="goldberger-s", changes=('stage.parts.goldberger-s.counts="soft"',)
+    ),
+    "nnaqc@fixed": Variant(recipe="nnaqc", changes=("stage.parts.nnaqc.lr_scale=0",)),
+    # The plain identity, whose second softmax reaches no more than e / (e + 9).
+    "nnaqc@identity": Variant(recipe="nnaqc", changes=("stage.loss.ceiling=0.232",)),
+    "nnaqc@layer": Variant(recipe="nnaqc", changes=("stage.loss.alpha=1.0",)),
+}
+
+SUITES = (
+    replace(
+        SHORT,
+        name="transitions",
+        summary="the transition matrix given, estimated, learned or left out",
+        recipes=("erm", *_ESTIMATED, *_GIVEN),
+        noises=("matrix:neighbours", UNIFORM),
+        more=(),
+        variants=_GIVEN,
+        borrows=SHORT.name,
+    ),
+    replace(
+        SHORT,
+        name="layers",
+        summary="noise layers that are learned with the network",
+        recipes=("erm", *_LAYERS, *_OPTIONS),
+        noises=(UNIFORM, ASYMMETRIC),
+        more=(),
+        variants=_OPTIONS,
+        borrows=SHORT.name,
+    ),
+)
