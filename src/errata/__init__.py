@@ -9,14 +9,20 @@ from errata import errors
 
 if TYPE_CHECKING:
     from errata.api import audit
+    from errata.detect.score import find_label_errors
     from errata.ledger import Ledger
     from errata.observe import Track
 
 __version__ = "0.1.0"
-__all__ = ["Ledger", "Track", "__version__", "audit", "errors"]
+__all__ = ["Ledger", "Track", "__version__", "audit", "errors", "find_label_errors"]
 
 # Opened when first asked for: torch alone takes more than a second.
-_LATER = {"audit": "errata.api", "Ledger": "errata.ledger", "Track": "errata.observe"}
+_LATER = {
+    "audit": "errata.api",
+    "find_label_errors": "errata.detect.score",
+    "Ledger": "errata.ledger",
+    "Track": "errata.observe",
+}
 
 
 def __getattr__(name: str) -> Any:

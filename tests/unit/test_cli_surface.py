@@ -25,6 +25,7 @@ PLACE = ["--out", "--resume", "--overwrite"]
 
 SURFACE = {
     "audit": [*SOURCE, *TRAINING, *ENGINE, *PLACE, "--folds", "--flag", "--obvious"],
+    "score": ["--features", "--ids", "--truth", "--flag", "--out"],
     "show": ["--limit", "--given", "--proposed", "--tier"],
     "report": [],
     "train": [*SOURCE, *TRAINING, *ENGINE, *PLACE],
@@ -38,6 +39,7 @@ SURFACE = {
 }
 ARGUMENTS = {
     "audit": ["SOURCE"],
+    "score": ["PROBS", "LABELS"],
     "show": ["AUDIT", "[ID]"],
     "report": ["AUDIT"],
     "train": ["SOURCE"],

@@ -28,7 +28,7 @@ def refused(done: Done, *words: str) -> None:
 TYPOS = [
     (("audti", "digits"), "`errata audti` is unknown", "did you mean `audit`?"),
     (("bench", "nxt"), "`errata bench nxt` is unknown", "did you mean `next`?"),
-    (("score", "p.npy", "l.npy"), "`errata score` is unknown", "allowed: audit,"),
+    (("scoer", "p.npy", "l.npy"), "`errata scoer` is unknown", "did you mean `score`"),
     (("audit", "digits", "--recipie", "odd"), "`--recipie`", "did you mean `--recipe`?"),
     (("audit", "digits", "--zzz"), "`--zzz` is unknown", "`errata audit --help`"),
     (("audit",), "`SOURCE` is missing", "errata audit digits"),

@@ -19,7 +19,7 @@ from errata.cli.flags import (
 from errata.cli.training import run_training, settings_from, with_preset
 from errata.cli.words import count, number, percent, quoted, took
 
-__all__ = ["audit", "test_lines"]
+__all__ = ["audit", "rate_words", "test_lines"]
 
 
 @spread
@@ -60,7 +60,7 @@ def _text(summary: dict[str, Any]) -> str:
     rate = summary["noise_rate"]
     lines = [
         f"audited {count(summary['rows'], 'row')} in {took(summary['seconds'])}: "
-        f"{count(summary['suspects'], 'suspect')} ({_rate(rate)})"
+        f"{count(summary['suspects'], 'suspect')} ({rate_words(rate)})"
     ]
     if summary.get("planted"):
         planted = summary["planted"]
@@ -76,7 +76,8 @@ def _text(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _rate(rate: dict[str, Any]) -> str:
+def rate_words(rate: dict[str, Any]) -> str:
+    """Say how much is wrong, with its interval where there is one."""
     words = f"about {percent(rate['estimate'])} % wrong"
     if rate["low"] is None or rate["high"] is None:
         return words

@@ -1,0 +1,221 @@
+"""How many labels are wrong, from one model's probabilities alone.
+
+Several readings of the same table differ in what misleads them: a model that learned the errors, or
+one that is unsure, or classes that are confused in one direction. They are taken first, as plain
+numbers; a rule, which is one small function, then makes the estimate of them.
+
+Shapes: N rows, n sampled rows, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from errata.blocks import Blocks
+from errata.detect.confident import _EVEN
+from errata.detect.one_pass import OnePass
+from errata.detect.rate import RateEstimate
+from errata.errors import unknown_name
+
+__all__ = [
+    "DEFAULT_RULE",
+    "READS_POSTERIOR",
+    "RULES",
+    "RateReadings",
+    "estimate_rate",
+    "read_rates",
+    "transition_em",
+]
+
+_MOST_CLASSES = 100
+_SAMPLED_ROWS = 20_000
+_SAMPLED_VALUES = 2**19
+_READ_VALUES = 2**21
+_POWERS = (1.0, 1.5, 2.0, 3.0, 4.5, 7.0)
+_STEPS = 15
+_FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class RateReadings:
+    """What single readings say of the share of wrong labels, each 0 to 1.
+
+    Attributes:
+        rows: Labelled rows that were read.
+        classes: C.
+        disagreement: Share of rows whose best class is another.
+        doubt: The same, each counted by how far the other class leads: 1 - given / other.
+        confident: Share of the calibrated confident joint off its diagonal.
+        posterior: Mean probability of another true class, by an estimated transition matrix and
+            sharpened probabilities; NaN where it was not taken, as above 100 classes.
+    """
+
+    rows: int
+    classes: int
+    disagreement: float
+    doubt: float
+    confident: float
+    posterior: float
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The readings that could be taken, by name."""
+        names = ("disagreement", "doubt", "confident", "posterior")
+        return {name: getattr(self, name) for name in names if not np.isnan(getattr(self, name))}
+
+
+def _posterior(readings: RateReadings) -> float:
+    return readings.values.get("posterior", readings.doubt)
+
+
+RULES: dict[str, Callable[[RateReadings], float]] = {
+    "posterior": _posterior,
+    "middle": lambda readings: float(np.median(list(readings.values.values()))),
+    "confident": lambda readings: readings.confident,
+    "disagreement": lambda readings: readings.disagreement,
+    "doubt": lambda readings: readings.doubt,
+}
+"""Rules by name. ``posterior`` takes ``doubt`` where there is no posterior."""
+READS_POSTERIOR = ("posterior", "middle")
+DEFAULT_RULE = "doubt"
+"""What an audit of averaged predictions falls back to as well; no rule is tuned to data yet."""
+
+
+def estimate_rate(readings: RateReadings, *, rule: str = DEFAULT_RULE) -> RateEstimate:
+    """Make the estimate of the readings.
+
+    The interval holds what all readings say, and what chance may do to a count of so many rows. It
+    is provisional: how often it covers the truth is not yet measured.
+
+    Raises:
+        SettingsError: No rule has this name.
+
+    Example:
+        >>> readings = RateReadings(1000, 10, 0.3, 0.2, 0.1, 0.15)
+        >>> estimate_rate(readings).estimate, estimate_rate(readings, rule="middle").estimate
+        (0.2, 0.175)
+    """
+    if rule not in RULES:
+        raise unknown_name("rule", rule, RULES)
+    rate = RULES[rule](readings)
+    said = [rate, *readings.values.values()]
+    # Seeing no error in N rows still allows for about 3 / N of them.
+    chance = 1.96 * np.sqrt(rate * (1 - rate) / readings.rows) + 3 / readings.rows
+    low, high = max(0.0, min(said) - chance), min(1.0, max(said) + chance)
+    return RateEstimate(rate, float(low), float(high), rule)
+
+
+def read_rates(found: OnePass, probs: Blocks, *, posterior: bool = True) -> RateReadings:
+    """Take the readings of one table.
+
+    Args:
+        found: Of the table.
+        probs: [N, C]; read again for the posterior alone, every so many rows.
+        posterior: Whether to take it, by far the dearest reading of a narrow table.
+    """
+    rows = np.flatnonzero(found.usable)
+    own, other = found.given_prob[rows], found.other_prob[rows]
+    disagrees = found.top[rows] != found.given[rows]
+    doubt = np.where(disagrees, 1 - own / np.where(disagrees, other, 1.0), 0.0)
+    implied = np.nan
+    if posterior and found.classes <= _MOST_CLASSES:
+        most = min(_SAMPLED_ROWS, _SAMPLED_VALUES // found.classes)
+        sampled = rows[:: -(-len(rows) // most)]
+        _, implied = transition_em(_read_rows(probs, sampled), found.given[sampled])
+    return RateReadings(
+        len(rows),
+        found.classes,
+        float(disagrees.mean()),
+        float(doubt.mean()),
+        _confident(found, rows, disagrees),
+        implied,
+    )
+
+
+def _confident(found: OnePass, rows: np.ndarray, disagrees: np.ndarray) -> float:
+    """Take the share of errors of the confident joint, of what one pass has kept.
+
+    A row counts where its best class reaches its threshold. `errata.detect.confident` also counts
+    rows that reach another threshold only; these are few, and finding them takes a second pass.
+    """
+    given, top = found.given[rows], found.top[rows]
+    best = np.where(disagrees, found.other_prob[rows], found.given_prob[rows])
+    sizes = np.maximum(found.counts, 1)
+    means = np.bincount(given, found.given_prob[rows], found.classes) / sizes
+    thresholds = np.where(found.counts > 0, means, 1.0)
+    sure = best >= thresholds[top] - _EVEN
+    right = np.bincount(given[sure & ~disagrees], minlength=found.classes)
+    wrong = np.bincount(given[sure & disagrees], minlength=found.classes)
+    # A class without sure rows is taken to be right, as in `calibrated_joint`.
+    shares = wrong / (np.maximum(right, 1) + wrong)
+    return float((shares * found.counts).sum() / len(rows))
+
+
+def _read_rows(probs: Blocks, rows: np.ndarray) -> np.ndarray:
+    """Read rows [n, C] in double precision, without ever holding more than a block of the rest."""
+    size = max(1, _READ_VALUES // probs.shape[1])
+    taken = []
+    for start in range(0, probs.shape[0], size):
+        here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + size)]
+        if len(here):
+            block = probs.read(start, min(probs.shape[0], start + size))
+            taken.append(block[here - start].astype(np.float64))
+    return np.concatenate(taken)
+
+
+def transition_em(probs: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, float]:
+    """Fit a transition matrix and a sharpening to given labels, and count the errors they imply.
+
+    A model that was trained on noisy labels is less sure than one trained on true ones. Its
+    probabilities to a power stand for the true class, T for the errors; T is fitted by expectation
+    and maximisation for each of six powers, and the power whose product gives the labels their
+    highest likelihood counts. The labels must be held out from the model. Form and numbers are
+    ours; T by expectation and maximisation is that of Bekker and Goldberger 2016.
+
+    Args:
+        probs: [n, C].
+        given: [n] class numbers.
+
+    Returns:
+        T [C, C], ``T[i, j]`` = P(given j | true i), and the mean probability of a row to be of
+        another class than the given one.
+
+    Example:
+        >>> probs = np.array([[0.9, 0.1], [0.1, 0.9]]).repeat(50, axis=0)
+        >>> T, rate = transition_em(probs, np.array([0, 1]).repeat(50))
+        >>> T.round(2).tolist(), round(rate, 2)
+        ([[1.0, 0.0], [0.0, 1.0]], 0.0)
+    """
+    # Sums by class go over whole runs of rows: no matrix product, whose bits depend on threads.
+    order = np.argsort(given, kind="stable")
+    given = given[order]
+    logs = np.log(np.maximum(probs[order], _FLOOR))
+    fits = [_fit_transition(logs * power, given) for power in _POWERS]
+    _, T, rate = max(fits, key=lambda fit: fit[0])
+    return T, rate
+
+
+def _fit_transition(logs: np.ndarray, given: np.ndarray) -> tuple[float, np.ndarray, float]:
+    """Fit T for one sharpening; gives the mean log-likelihood, T, and the share of errors."""
+    clean = np.exp(logs - logs.max(1, keepdims=True))
+    clean /= clean.sum(1, keepdims=True)
+    classes = clean.shape[1]
+    present, starts = np.unique(given, return_index=True)
+    T = 0.8 * np.eye(classes) + 0.2 / classes
+    likelihood = 0.0
+    belief = clean
+    for _ in range(_STEPS):
+        belief = clean * T.T[given]
+        total = belief.sum(1, keepdims=True)
+        likelihood = float(np.log(total).mean())
+        belief /= total
+        joint = np.zeros((classes, classes))
+        joint[:, present] = np.add.reduceat(belief, starts, axis=0).T
+        # One row more that is right keeps an empty class from dividing by nothing.
+        joint += np.eye(classes)
+        T = np.maximum(joint / joint.sum(1, keepdims=True), 1e-9)
+    wrong = 1 - belief[np.arange(len(given)), given]
+    return likelihood, T, float(wrong.mean())
