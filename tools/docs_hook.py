@@ -41,6 +41,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Make one page per recipe, from its card."""
     from errata.methods import card_named, recipe_names
+    from errata.report.pipeline_figure import pipeline_figure
 
     for name in recipe_names():
         card = card_named(name)
@@ -53,6 +54,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             f"**Parts:** {_listed(parts)}. "
             f"**Loss:** `{losses}`. **Needs:** {_listed(card.needs)}. "
             f"**Cost:** {_cost(card.cost)}.",
+            pipeline_figure(card.pipeline) if card.pipeline else "",
             # The first line of a card is its summary.
             card.text.strip().partition("\n")[2].strip(),
         ]
@@ -93,11 +95,18 @@ def _cost(cost: float | None) -> str:
 
 def _recipe_table() -> str:
     from errata.methods import card_named, recipe_names
+    from errata.methods.card import WAYS
 
-    lines = ["| recipe | what it does | source |", "|---|---|---|"]
-    for name in recipe_names():
-        card = card_named(name)
-        lines.append(f"| [`{name}`]({name}.md) | {card.summary} | {card.source} |")
+    cards = [card_named(name) for name in recipe_names()]
+    lines = []
+    for way, heading in WAYS.items():
+        lines += [f"## {heading}", "", "| recipe | what it does | needs | source |"]
+        lines += ["|---|---|---|---|"]
+        for card in (each for each in cards if each.way == way):
+            needs = ", ".join(card.needs)
+            link = f"[`{card.name}`]({card.name}.md)"
+            lines.append(f"| {link} | {card.summary} | {needs} | {card.source} |")
+        lines.append("")
     return "\n".join(lines)
 
 

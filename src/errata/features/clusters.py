@@ -61,10 +61,15 @@ def _settle(x: Tensor, centres: Tensor, iterations: int) -> Tensor:
 def nearest_rows(
     features: Float[Tensor, "n D"], centres: Float[Tensor, "k D"]
 ) -> Int[Tensor, " k"]:
-    """Choose for each centre in turn the nearest row that no earlier centre has taken."""
+    """Choose for each centre in turn the nearest row that no earlier centre has taken.
+
+    Of rows that are equally near, to a millionth, the first is taken: the two rows of a cluster of
+    two always are, and rounding should not decide between them.
+    """
     distance = torch.cdist(features, centres)
     chosen = []
     for k in range(len(centres)):
-        chosen.append(distance[:, k].argmin())
+        near = distance[:, k] <= distance[:, k].min() * (1 + 1e-6)
+        chosen.append(near.nonzero()[0, 0])
         distance[chosen[-1]] = math.inf
     return torch.stack(chosen)

@@ -21,22 +21,22 @@ from errata.losses.base import Loss, register_loss
 from errata.types import Batch
 
 __all__ = [
-    "CE",
     "GCE",
     "LOG_ZERO",
-    "MAE",
-    "MSE",
     "NCEMAE",
     "NCERCE",
     "SCE",
     "brier",
     "ce",
     "gce",
+    "in_full",
     "mae",
     "nce",
     "nce_mae",
     "nce_rce",
+    "number_of",
     "one_hot",
+    "pure_loss",
     "rce",
     "sce",
 ]
@@ -160,46 +160,26 @@ def nce_mae(
     return active * alpha + torch.expm1(log_p) * (-2.0 * beta)
 
 
-@register_loss("ce")
-class CE(Loss):
-    """Cross-entropy; see `ce`."""
+def pure_loss(name: str, function: Callable[[Tensor], Tensor]) -> None:
+    """Register a loss that has no settings."""
 
-    def forward(
-        self,
-        logits: Float[Tensor, "B C"],
-        batch: Batch | None = None,
-        features: Float[Tensor, "B D"] | None = None,
-    ) -> Float[Tensor, "B C"]:
-        """Give the matrix."""
-        return ce(logits)
+    @register_loss(name)
+    class Pure(Loss):
+        def forward(
+            self,
+            logits: Float[Tensor, "B C"],
+            batch: Batch | None = None,
+            features: Float[Tensor, "B D"] | None = None,
+        ) -> Float[Tensor, "B C"]:
+            return function(logits)
 
-
-@register_loss("mae")
-class MAE(Loss):
-    """Mean absolute error; see `mae`."""
-
-    def forward(
-        self,
-        logits: Float[Tensor, "B C"],
-        batch: Batch | None = None,
-        features: Float[Tensor, "B D"] | None = None,
-    ) -> Float[Tensor, "B C"]:
-        """Give the matrix."""
-        return mae(logits)
+    Pure.__doc__ = function.__doc__
+    Pure.__name__ = Pure.__qualname__ = f"Pure[{name}]"
 
 
-@register_loss("mse")
-class MSE(Loss):
-    """Squared error of the softmax, also called Brier score; see `brier`."""
-
-    def forward(
-        self,
-        logits: Float[Tensor, "B C"],
-        batch: Batch | None = None,
-        features: Float[Tensor, "B D"] | None = None,
-    ) -> Float[Tensor, "B C"]:
-        """Give the matrix."""
-        return brier(logits)
+pure_loss("ce", ce)
+pure_loss("mae", mae)
+pure_loss("mse", brier)
 
 
 @register_loss("gce")
@@ -208,7 +188,7 @@ class GCE(Loss):
 
     def __init__(self, *, q: Value = 0.7) -> None:
         super().__init__()
-        self.q = _number("gce", "q", q, "numbers above 0, up to 1", lambda x: 0 < x <= 1)
+        self.q = number_of("gce", "q", q, "numbers above 0, up to 1", lambda x: 0 < x <= 1)
 
     def forward(
         self,
@@ -280,15 +260,23 @@ class NCEMAE(Loss):
         return nce_mae(logits, alpha=self.alpha, beta=self.beta)
 
 
+def in_full(logits: Tensor) -> Tensor:
+    """Give logits of half precision in single precision, and others as they are."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
 def _log_softmax(logits: Tensor) -> Tensor:
-    if logits.dtype in (torch.bfloat16, torch.float16):
-        logits = logits.float()
-    return torch.log_softmax(logits, 1)
+    return torch.log_softmax(in_full(logits), 1)
 
 
-def _number(
+def number_of(
     loss: str, name: str, value: Value, allowed: str, fits: Callable[[float], bool]
 ) -> float:
+    """Read a number that a setting of a loss was given.
+
+    Raises:
+        SettingsError: It is no finite number, or does not fit; `allowed` says which ones do.
+    """
     if isinstance(value, int | float) and not isinstance(value, bool):
         number = float(value)
         if math.isfinite(number) and fits(number):
@@ -300,12 +288,12 @@ def _number(
 
 
 def _shares(loss: str, alpha: Value, beta: Value) -> tuple[float, float]:
-    first = _number(loss, "alpha", alpha, "numbers from 0", lambda x: x >= 0)
+    first = number_of(loss, "alpha", alpha, "numbers from 0", lambda x: x >= 0)
     if first:
-        return first, _number(loss, "beta", beta, "numbers from 0", lambda x: x >= 0)
+        return first, number_of(loss, "beta", beta, "numbers from 0", lambda x: x >= 0)
     allowed = "numbers above 0 while `alpha` is 0"
-    return first, _number(loss, "beta", beta, allowed, lambda x: x > 0)
+    return first, number_of(loss, "beta", beta, allowed, lambda x: x > 0)
 
 
 def _below_zero(loss: str, value: Value) -> float:
-    return _number(loss, "log_zero", value, "numbers below 0", lambda x: x < 0)
+    return number_of(loss, "log_zero", value, "numbers below 0", lambda x: x < 0)

@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 from errata.errors import SettingsError, unknown_name
 from errata.methods import (
+    active_passive,
+    balanced,
+    bltm,
+    bootstrap_losses,
+    cascade,
+    clean_only,
+    cutmix,
+    dropout,
+    dual_t,
     erm,
+    finetune,
+    forward,
+    forward_learned,
     gce,
+    goldberger,
+    jindal,
+    joint,
+    label_smoothing,
+    mae,
+    margin_losses,
     mixup,
+    mse,
+    nnaqc,
     odd,
     odd_phantom,
+    sce,
+    smp,
+    sukhbaatar,
+    t_revision,
+    transition_forms,
+    truncated_gce,
+    vol_min,
+    warp,
 )
 from errata.methods.card import Card, combine
 from errata.parts.base import Phase, Recipe
@@ -17,10 +48,51 @@ __all__ = ["Card", "card_named", "phases_named", "recipe_named", "recipe_names"]
 
 _TABLE = (
     erm.CARD,
+    balanced.CARD,
+    warp.CARD,
+    dropout.CARD,
+    label_smoothing.CARD,
     mixup.CARD,
+    cutmix.CARD,
+    mae.CARD,
+    mse.CARD,
     gce.CARD,
+    truncated_gce.CARD,
+    sce.CARD,
+    active_passive.RCE,
+    active_passive.MAE,
+    active_passive.NGCE,
+    bootstrap_losses.SOFT,
+    bootstrap_losses.HARD,
+    margin_losses.RAMP,
+    margin_losses.UNHINGED,
+    margin_losses.SIGMOID,
+    margin_losses.SAVAGE,
+    forward.CARD,
+    transition_forms.BACKWARD,
+    transition_forms.ROW,
+    transition_forms.SOFT,
+    forward_learned.CARD,
+    dual_t.CARD,
+    vol_min.CARD,
+    t_revision.CARD,
+    sukhbaatar.CARD,
+    jindal.CARD,
+    goldberger.CARD,
+    goldberger.COMPLEX,
+    nnaqc.CARD,
+    nnaqc.INSTANCE,
+    bltm.CARD,
     odd.CARD,
     odd_phantom.CARD,
+    smp.CARD,
+    smp.KMEANS,
+    smp.DENSITY_PEAK,
+    joint.CARD,
+    joint.HARD,
+    cascade.CARD,
+    clean_only.CARD,
+    finetune.CARD,
 )
 _CARDS: dict[str, Card] = {card.name: card for card in _TABLE}
 
@@ -31,14 +103,26 @@ def recipe_names() -> tuple[str, ...]:
 
 
 def card_named(name: str) -> Card:
-    """Find the card of a recipe.
+    """Find the card of a recipe; some take a number, as in ``cascade:4``.
 
     Raises:
-        SettingsError: No recipe has this name.
+        SettingsError: No recipe has this name, or it takes no number, or not this one.
     """
-    if name not in _CARDS:
-        raise unknown_name("recipe", name, _CARDS)
-    return _CARDS[name]
+    base, colon, number = name.partition(":")
+    if base not in _CARDS:
+        raise unknown_name("recipe", base, _CARDS)
+    card = _CARDS[base]
+    if not colon:
+        return card
+    if card.variant is None or not number.isdecimal():
+        numbered = ", ".join(f"`{known}:N`" for known, each in _CARDS.items() if each.variant)
+        raise SettingsError(
+            f"recipe `{name}` has a number it cannot take; allowed: {numbered}, with N whole",
+            hint=f"take `{base}`",
+        )
+    # Made once here, so that a number out of range is told where the name is read.
+    card.variant(int(number))
+    return replace(card, build=partial(card.variant, int(number)))
 
 
 def phases_named(names: str) -> tuple[Phase, ...]:

@@ -5,11 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from typing import Literal
 
 from errata.errors import SettingsError
 from errata.parts.base import Phase, Recipe
 
-__all__ = ["Card", "combine"]
+__all__ = ["WAYS", "Card", "Way", "combine"]
+
+Way = Literal[
+    "control", "brake", "loss", "transition", "layer", "drop", "relabel", "cascade", "trusted"
+]
+
+WAYS: Mapping[Way, str] = {
+    "control": "Controls: nothing is done about the noise",
+    "brake": "Hold learning by heart back: regularise, mix",
+    "loss": "Model the noise: a loss that wrong labels pull less",
+    "transition": "Model the noise: a transition matrix in the loss",
+    "layer": "Model the noise: a layer that is learned with the network",
+    "drop": "Change the data: delete samples",
+    "relabel": "Change the data: correct labels",
+    "cascade": "Change the data: separate it, and train one network after the other",
+    "trusted": "Use samples that somebody trusts",
+}
+"""What recipes do about wrong labels: the two ways of the notes, and what lies beside them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +43,12 @@ class Card:
             `odd` by the suite ``fashion-10k``, where rows are dropped.
         needs: Drawn from clean, verified, transition, noise-rate, features.
         takes: The same, of what it uses where it is given but does not need.
+        way: What it does about wrong labels, a key of `WAYS`.
+        pipeline: Its steps, a few words each, where a picture of them helps.
         text: The whole card: idea, when to use, when not, cost, source, what is ours.
         refuses: Recipes that this one makes no sense with, each with the reason in one sentence.
         build: Makes the recipe, or its phases where it has several stages.
+        variant: Makes the phases of ``NAME:NUMBER``; None where the name takes no number.
     """
 
     name: str
@@ -37,9 +58,12 @@ class Card:
     cost: float | None
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
+    way: Way = "control"
+    pipeline: tuple[str, ...] = ()
     text: str
     refuses: Mapping[str, str] = field(default_factory=dict)
     build: Callable[[], Recipe | tuple[Phase, ...]]
+    variant: Callable[[int], tuple[Phase, ...]] | None = None
 
     def phases(self) -> tuple[Phase, ...]:
         """Build the recipe as phases; most have one."""
@@ -75,7 +99,10 @@ def combine(names: str, programs: list[tuple[Phase, ...]]) -> tuple[Phase, ...]:
         )
         for index, phase in enumerate(frame)
     )
-    return whole + tuple(p for phases in programs for p in phases if p.after)
+    # What comes after goes on with the nets that there are.
+    nets = whole[-1].recipe.nets
+    after = [p for phases in programs for p in phases if p.after]
+    return whole + tuple(replace(p, recipe=replace(p.recipe, nets=nets)) for p in after)
 
 
 def _join(names: str, first: Recipe, second: Recipe) -> Recipe:

@@ -255,12 +255,22 @@ class ODD(DropAboveNull):
         return features.float().cpu()
 
 
+PIPELINE = (
+    "train on all rows while the learning rate is high",
+    "average each row's loss over its last epochs",
+    "simulate losses of wrong labels: noise through the head, a random class",
+    "drop rows above the 20th percentile, once and for good",
+    "train on with the rest",
+)
+
 CARD = Card(
     name="odd",
     summary="drops rows whose loss looks like that of uniformly wrong labels, once",
     source="Song et al. 2020, Robust and On-the-fly Data Denoising (slides)",
     year=2020,
     cost=0.8,
+    way="drop",
+    pipeline=PIPELINE,
     text=__doc__ or "",
     build=lambda: Recipe(parts=(ODD(),)),
 )

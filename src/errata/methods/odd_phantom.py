@@ -73,6 +73,7 @@ CARD = Card(
     source="ours, after Song et al. 2020",
     year=2026,
     cost=1.0,
+    way="drop",
     text=__doc__ or "",
     build=lambda: Recipe(parts=(ODDPhantom(),)),
 )

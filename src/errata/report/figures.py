@@ -201,16 +201,33 @@ def line_chart(
     return svg(_NARROW, bottom + 45, label, parts)
 
 
-def heat_map(counts: np.ndarray, names: Sequence[str], *, label: str) -> str:
-    """Draw how often each class [C, C] was given (down) where another is proposed (across)."""
+def heat_map(
+    counts: np.ndarray,
+    names: Sequence[str],
+    *,
+    label: str,
+    axes: tuple[str, str] = ("given", "proposed"),
+    diagonal: bool = False,
+    unit: str = "",
+) -> str:
+    """Draw how often each class [C, C] stands down the side where another stands across the top.
+
+    Args:
+        counts: Whole numbers [C, C].
+        names: Of the classes [C].
+        label: What the figure says, for people who cannot see it.
+        axes: What is down, and what is across.
+        diagonal: Shows the numbers of classes with themselves, too.
+        unit: Said after a number, such as ``" %"``, where there is room for words.
+    """
     size = len(names)
     cell = 36 if size <= 12 else 25 if size <= 20 else 20
     longest = min(max(len(name) for name in names), 17)
     margin, head = max(84, 7 * longest + 24), 6 * longest + 34
     most = max(int(counts.max()), 1)
     parts = [
-        text(margin - 10, head - 12, "given \u2193", "tick end"),
-        text(margin - 10, head - 30, "proposed \u2192", "tick end"),
+        text(margin - 10, head - 12, f"{axes[0]} \u2193", "tick end"),
+        text(margin - 10, head - 30, f"{axes[1]} \u2192", "tick end"),
     ]
     for i, name in enumerate(names):
         middle = (i + 0.5) * cell
@@ -223,12 +240,12 @@ def heat_map(counts: np.ndarray, names: Sequence[str], *, label: str) -> str:
     for i in range(size):
         for j in range(size):
             x, y, count = margin + j * cell, head + i * cell, int(counts[i, j])
-            if i == j or not count:
+            if (i == j and not diagonal) or not count:
                 parts.append(_square(x, y, cell, "same" if i == j else "none"))
                 continue
             # Square roots keep rare pairs visible; the darkest tone still lets the text be read.
             tone = round(0.08 + 0.5 * math.sqrt(count / most), 3)
-            said = f"{names[i]} to {names[j]}: {whole(count)}"
+            said = f"{names[i]} to {names[j]}: {whole(count)}{unit}"
             fits = len(str(count)) * 7 <= cell
             written = text(x + cell / 2, y + cell / 2 + 4, str(count), "count") if fits else ""
             square = _square(x, y, cell, "heat", f' fill-opacity="{tone}"')

@@ -11,6 +11,7 @@ import numpy as np
 from errata.directory import AuditDirectory
 from errata.report.curves import Figure
 from errata.report.density_figure import density_panels, density_scatter
+from errata.report.figures import heat_map
 from errata.report.words import decimal, is_number, percent, whole
 
 __all__ = ["Notes", "label_steps", "recipe_figures", "recipe_notes"]
@@ -83,9 +84,25 @@ def recipe_figures(audit: AuditDirectory) -> list[Figure]:
     """Draw the transition matrix that was estimated or learned, and the choice of prototypes."""
     memory, classes = audit.memory, list(audit.ledger.classes)
     figures: list[Figure] = []
+    if "transition" in memory and len(classes) <= _MOST_CLASSES:
+        figures.append(_transition(memory["transition"], classes))
     if "smp_density" in memory:
         figures += _prototypes(memory, classes)
     return figures
+
+
+def _transition(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
+    kept = percent(float(np.diag(matrix).mean()))
+    shares = np.rint(100 * matrix).astype(np.int64)
+    label = f"Transition matrix in percent; labels that stay as they are: {kept} on average"
+    drawn = heat_map(shares, classes, label=label, axes=("true", "given"), diagonal=True, unit=" %")
+    return Figure(
+        "Transition matrix",
+        drawn,
+        "How often each true class (down) is labelled as each given one (across), in percent, as "
+        f"the recipe estimated or learned it. By this matrix {kept} of the labels of a class are "
+        "right on average.",
+    )
 
 
 def _prototypes(memory: Mapping[str, np.ndarray], classes: Sequence[str]) -> list[Figure]:

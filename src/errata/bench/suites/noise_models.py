@@ -9,7 +9,7 @@ from errata.bench.suites.fashion import ASYMMETRIC, SHORT, UNIFORM
 
 __all__ = ["SUITES"]
 
-_TRUE = ('stage.loss.transition="{transition}"',)
+_TRUE = ('stage.parts.transition-matrix.file="{transition}"',)
 _GIVEN = {
     "forward@true": Variant(recipe="forward", changes=_TRUE),
     "backward@true": Variant(recipe="backward", changes=_TRUE),

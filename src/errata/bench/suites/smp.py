@@ -38,6 +38,13 @@ _CENTRED = {
     "smp@centred+margin": _set(center=True, margin=0.1),
     "smp@centred+sc60": _set(center=True, sc_percentile=60),
 }
+_CENTRED |= {
+    "smp@centred+sc60+margin0.2": _set(center=True, sc_percentile=60, margin=0.2),
+    "smp@centred+sc60+margin0.2+alpha1": _set(center=True, sc_percentile=60, margin=0.2, alpha=1.0),
+    "smp@centred+sc60+margin0.2+alpha1+at40": _set(
+        center=True, sc_percentile=60, margin=0.2, alpha=1.0, start="40%"
+    ),
+}
 _SCORES = {"smp@max": _set(scores="max")}
 _MARGINS = {f"smp@margin{margin:g}": _set(margin=margin) for margin in (0.02, 0.1)}
 _STARTS = {f"smp@at{percent}": _set(start=f"{percent}%") for percent in (10, 40, 60)}
