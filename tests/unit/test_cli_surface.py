@@ -27,6 +27,10 @@ SURFACE = {
     "audit": [*SOURCE, *TRAINING, *ENGINE, *PLACE, "--folds", "--flag", "--obvious"],
     "score": ["--features", "--ids", "--truth", "--flag", "--out"],
     "show": ["--limit", "--given", "--proposed", "--tier"],
+    "review": [
+        *("--port", "--host", "--i-understand", "--reviewer", "--budget", "--controls"),
+        *("--blind", "--open"),
+    ],
     "report": [],
     "train": [*SOURCE, *TRAINING, *ENGINE, *PLACE],
     "predict": [*READING, *ENGINE, "--out", "--split"],
@@ -41,6 +45,7 @@ ARGUMENTS = {
     "audit": ["SOURCE"],
     "score": ["PROBS", "LABELS"],
     "show": ["AUDIT", "[ID]"],
+    "review": ["AUDIT"],
     "report": ["AUDIT"],
     "train": ["SOURCE"],
     "predict": ["MODEL", "SOURCE"],

@@ -29,6 +29,7 @@ from errata.cli.noise import noise
 from errata.cli.predict import predict
 from errata.cli.recipes import recipes
 from errata.cli.report import report
+from errata.cli.review import review
 from errata.cli.score import score
 from errata.cli.show import show
 from errata.cli.train import train, train_notes
@@ -75,6 +76,7 @@ def _errata(
 app.command("audit", cls=Command)(audit)
 app.command("score", cls=Command)(score)
 app.command("show", cls=Command)(show)
+app.command("review", cls=Command)(review)
 app.command("report", cls=Command)(report)
 app.command("train", cls=TrainCommand)(train)
 app.command("predict", cls=Command)(predict)
