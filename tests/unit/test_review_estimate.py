@@ -7,6 +7,7 @@ import pytest
 
 from errata.review.estimate import agreement, errors_left, may_stop, recalibrate
 from errata.review.journal import Verdict
+from errata.review.queue import Queue
 
 
 def simulated(seed: int, *, rows: int = 5_000, rate: float = 0.1, suspects: int = 300):
@@ -112,3 +113,33 @@ def test_few_verdicts_change_little_and_unknown_rows_stay_unknown():
     assert np.nanmax(np.abs(moved - p)) < 0.35
     assert np.isnan(moved[-1])
     assert recalibrate(p, np.array([], dtype=int), np.array([], dtype=bool))[10] == p[10]
+
+
+def test_cards_of_the_queue_never_hide_errors_that_are_left():
+    above, off = [], []
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        truth = rng.random(1_000) < 0.2
+        suspicion = truth + 0.4 * rng.normal(size=1_000)
+        flagged = suspicion >= np.quantile(suspicion, 0.8)
+        given = rng.integers(0, 10, 1_000)
+        chosen = Queue(
+            *(suspicion, np.clip(suspicion, 0, 1), flagged, given, (given + 1) % 10),
+            seed=seed,
+            controls=0.3,
+            budget=200,
+        )
+        current: dict[int, dict[str, Verdict]] = {}
+        control = []
+        while (card := chosen.next(current)) is not None:
+            word = "drop" if truth[card.row] else "keep"
+            current[card.row] = {"": verdict(card.row, "", word)}
+            control.append(card.control)
+        rows = np.fromiter(current, dtype=np.int64)
+        found = errors_left(flagged, rows, truth[rows], np.array(control), suspicion=suspicion)
+        left = truth.sum() - truth[rows].sum()
+        above.append(left > found.high)
+        off.append(found.estimate - left)
+    assert np.mean(above) <= 0.05
+    # Of about a hundred that are left.
+    assert abs(np.mean(off)) < 25

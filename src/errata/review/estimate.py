@@ -63,15 +63,17 @@ def errors_left(
 
     In each stratum the share of wrong labels has the Jeffreys posterior of its controls, and the
     number among the rows left, which alone are unknown, follows from it: so reviewing all leaves
-    nothing to estimate. A control that would by now have come up as a suspect speaks of rows that
-    are no longer left, and is not counted.
+    nothing to estimate. A control that is more suspicious than every row left speaks of rows that
+    are left no longer, and is not counted. Others that suspects have thinned out around still
+    count, so that the estimate errs upwards a little.
 
     Args:
         flagged: [N].
         reviewed: Rows with a decision, [n].
         wrong: Whether each had a wrong label, [n].
         control: Whether each was drawn at random, [n].
-        suspicion: [N], by which suspects came up; None counts every control, which errs upwards.
+        suspicion: [N], by which suspects came up; None counts every control, which errs upwards
+            more.
     """
     rng = np.random.default_rng(0)
     total, mean, used = np.zeros(_DRAWS), 0.0, 0
@@ -80,8 +82,11 @@ def errors_left(
         inside = members[reviewed]
         left = int(members.sum() - inside.sum())
         sample = inside & control
-        if suspicion is not None and (chosen := inside & ~control).any():
-            sample &= suspicion[reviewed] <= np.nanmin(suspicion[reviewed][chosen])
+        if suspicion is not None:
+            rest = members.copy()
+            rest[reviewed] = False
+            highest = np.nanmax(suspicion[rest], initial=-np.inf)
+            sample &= suspicion[reviewed] <= highest
         hits, rows = int(wrong[sample].sum()), int(sample.sum())
         used += rows
         shares = rng.beta(hits + 0.5, rows - hits + 0.5, _DRAWS)
