@@ -114,6 +114,17 @@ def test_one_card_settles_a_group_of_near_duplicates():
     assert len(seen) == 10
 
 
+def test_rows_behind_a_large_settled_group_still_come():
+    p = np.linspace(1, 0, 6_000)
+    classes = np.zeros(6_000, dtype=int)
+    near = np.where(np.arange(6_000) < 5_500, 0, np.arange(6_000))
+    chosen = Queue(p, p, p > 0.5, classes, classes + 1, controls=0.0, overlap=0.0, near=near)
+    _, current = play(chosen, 1)
+    card = chosen.next(current)
+    assert card is not None
+    assert card.row >= 5_500
+
+
 def test_unlabelled_rows_never_come():
     p = np.array([0.9, np.nan, 0.2])
     classes = np.array([0, -1, 1])

@@ -171,7 +171,12 @@ class Queue:
     def _unseen(self, current: Current) -> Ints:
         """List the worst rows that nobody has judged, nor a near-duplicate of them."""
         judged = np.fromiter(current, dtype=np.int64, count=len(current))
-        rows = self._order[: _LOOKED_AT + len(judged)]
+        count = _LOOKED_AT + len(judged)
+        rows = self._fresh(self._order[:count], judged)
+        # Where near-duplicates settle all of them, further ones are looked at.
+        return rows if len(rows) else self._fresh(self._order[count:], judged)
+
+    def _fresh(self, rows: Ints, judged: Ints) -> Ints:
         fresh = ~np.isin(rows, judged)
         if self._near is not None:
             fresh &= ~np.isin(self._near[rows], self._near[judged])
