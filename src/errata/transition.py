@@ -28,6 +28,7 @@ __all__ = [
     "estimate_by_trusted",
     "estimate_dual",
     "read_transition",
+    "weigh_by_given",
 ]
 
 _SLACK = 1e-3
@@ -155,21 +156,29 @@ def estimate_by_anchors(
 
 
 def estimate_by_counts(
-    posterior: Float[Tensor, "N C"], given: Int[Tensor, " N"]
+    posterior: Float[Tensor, "N C"], given: Int[Tensor, " N"], *, surest: float = 1.0
 ) -> Float[Tensor, "C C"]:
     """Count how rows that the net calls i are labelled: right where its answers are.
 
     Args:
         posterior: p(given | x), [N, C].
         given: Labels [N]; rows without (-1) do not count.
+        surest: Share of the rows of each predicted class that count, the surest ones; above 0, up
+            to 1. Among half of them the net is hardly ever wrong, and they are still many.
 
     Returns:
         T. A class that the net never predicts is taken to be labelled as itself.
     """
+    assert 0 < surest <= 1, surest
     classes = posterior.shape[1]
     _check_labels(given, classes)
+    highest, predicted = posterior.max(1)
     used = given >= 0
-    codes = posterior.argmax(1)[used] * classes + given[used]
+    for label in range(classes) if surest < 1 else ():
+        own = used & (predicted == label)
+        if own.any():
+            used &= ~own | (highest >= torch.quantile(highest[own].double().cpu(), 1 - surest))
+    codes = predicted[used] * classes + given[used]
     counts = torch.bincount(codes.cpu(), minlength=classes * classes).double()
     return _normalised(counts.reshape(classes, classes))
 
@@ -212,6 +221,42 @@ def estimate_by_trusted(
     posterior, true = posterior[known], true[known]
     sums = torch.zeros(classes, classes, dtype=torch.float64)
     return _normalised(sums.index_add(0, true.cpu(), posterior.double().cpu()))
+
+
+def weigh_by_given(
+    prediction: Float[Tensor, "N C"],
+    given: Int[Tensor, " N"],
+    T: Float[Tensor, "C C"],
+    *,
+    temperature: float = 0.5,
+) -> Float[Tensor, "N C"]:
+    """Ask the given label as well: ``p(k | x, given) ~ p(k | x) T[k, given]``.
+
+    A prediction made before the label was learned, and the label, are two witnesses of the true
+    class; Bayes' rule weighs one by the other. A net that learns noisy labels predicts those, so
+    its answers are flatter than what it knows of the true class: `temperature` sharpens them.
+
+    Args:
+        prediction: What is believed without the given label, [N, C], rows sum to 1.
+        given: Labels [N]; rows without (-1) are sharpened only.
+        T: p(given j | true i), [C, C], rows sum to 1.
+        temperature: Above 0; 1 leaves predictions as they are. 0.5 is the usual sharpening
+            (Berthelot et al. 2019, MixMatch; Li et al. 2020, DivideMix).
+
+    Returns:
+        Label distributions [N, C]; a row that nothing explains keeps its sharpened prediction.
+
+    Example:
+        >>> T = torch.tensor([[0.8, 0.2], [0.2, 0.8]])
+        >>> weigh_by_given(torch.tensor([[0.75, 0.25]]), torch.tensor([1]), T, temperature=1.0)
+        tensor([[0.4286, 0.5714]])
+    """
+    _check_labels(given, len(T))
+    sharp = (prediction.double().clamp_min(0).log() / temperature).softmax(1)
+    likelihood = T.to(sharp)[:, given.clamp_min(0)].T
+    joint = torch.where(given[:, None] >= 0, sharp * likelihood, sharp)
+    total = joint.sum(1, keepdim=True)
+    return torch.where(total > 0, joint / total.clamp_min(1e-300), sharp).to(prediction)
 
 
 def _check_labels(labels: Tensor, classes: int) -> None:

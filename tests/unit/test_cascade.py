@@ -24,10 +24,12 @@ from samples import (
 )
 from torch import Tensor
 
+from errata.data import Truth
 from errata.engine import Listener, TrainingRun, fit
+from errata.engine.evaluate import label_report, stage_report
 from errata.errors import ErrataError, SettingsError
 from errata.methods import card_named, phases_named
-from errata.methods.cascade import Cascade, cascade_phases, judge_rows, stage_report
+from errata.methods.cascade import Cascade, cascade_phases, judge_rows
 from errata.parts.base import OptimizerSpec, Phase, Recipe, stages_of_phases
 
 
@@ -82,12 +84,13 @@ def test_no_class_is_left_with_fewer_rows_than_its_floor(seed: int, sure: float,
 
 
 def test_the_report_counts_the_rows_of_each_stage_and_those_with_the_right_label():
-    labels = torch.tensor([[0, 0, -1], [1, -1, 0], [0, 1, 1], [1, 1, 1]])
-    reference = torch.tensor([0, 0, 1, -1])
-    assert stage_report(labels, reference) == ((3, pytest.approx(1 / 3)), (2, 1.0), (2, 1.0))
-    rows, share = stage_report(torch.tensor([[-1]]), torch.tensor([0]))[0]
-    assert rows == 0
-    assert math.isnan(share)
+    labels = np.array([[0, 0, -1], [1, -1, 0], [0, 1, 1], [1, 1, 1]])
+    assert stage_report(labels, np.array([0, 0, 1, -1])) == [
+        {"rows": 3, "right": pytest.approx(1 / 3)},
+        {"rows": 2, "right": 1.0},
+        {"rows": 2, "right": 1.0},
+    ]
+    assert stage_report(np.array([[-1]]), np.array([0])) == [{"rows": 0, "right": None}]
 
 
 def run_of(
@@ -107,19 +110,19 @@ def truth() -> Tensor:
 
 def test_rows_are_left_out_first_and_come_back_with_better_labels():
     run = run_of()
-    labels = run.ledger.read("cascade_label").long()
-    assert labels.shape == (96, 3)
-    first, second, third = stage_report(labels, truth())
-    assert first == (96, (run.given == truth()).double().mean().item())
-    assert first[1] < 0.75
-    assert second[0] < 80
-    assert third[0] > 90
-    assert min(second[1], third[1]) > 0.97
+    report = label_report(Truth(truth().numpy()), run.ledger)
+    assert report is not None
+    first, second, third = report["stages"]
+    assert first == {"rows": 96, "right": (run.given == truth()).double().mean().item()}
+    assert report["before"] == first["right"] < 0.75
+    assert second["rows"] < 80
+    assert third["rows"] > 90
+    assert min(second["right"], third["right"]) > 0.97
 
 
 def test_the_notes_tell_the_rows_of_each_stage_and_those_with_another_label():
     run = run_of()
-    labels, notes = run.ledger.read("cascade_label").long(), run.notes["cascade"]
+    labels, notes = run.ledger.read("stage_label").long(), run.notes["cascade"]
     for stage in range(3):
         trained = labels[:, stage] >= 0
         assert notes[f"stage_{stage + 1}_rows"] == trained.sum()
@@ -138,7 +141,7 @@ def test_each_stage_trains_on_what_the_one_before_left():
         shown[run.stage_index][batch.rows] = batch.target.argmax(1)
 
     run = run_of(observers=(Watcher(look),))
-    recorded = run.ledger.read("cascade_label").long()
+    recorded = run.ledger.read("stage_label").long()
     for stage in range(3):
         assert torch.equal(shown[stage], recorded[:, stage])
 
@@ -179,7 +182,7 @@ def test_the_number_of_stages_is_part_of_the_name():
 
 def test_a_cascade_of_two_has_two_stages():
     run = run_of(cascade_phases(2), epochs=8)
-    assert run.ledger.read("cascade_label").shape == (96, 2)
+    assert run.ledger.read("stage_label").shape == (96, 2)
     assert len({record["stage"] for record in run.history}) == 2
 
 
@@ -270,6 +273,6 @@ def test_a_cascade_that_is_stopped_and_resumed_gives_the_same_bits(stage: int, t
 
 def test_unlabelled_rows_belong_to_no_stage():
     run = run_of(source=pictures(wrong=0.2, unlabelled=20))
-    assert (run.ledger.read("cascade_label")[76:] == -1).all()
+    assert (run.ledger.read("stage_label")[76:] == -1).all()
     assert (run.ledger.read("corrected")[76:] == -1).all()
     assert run.notes["cascade"]["stage_1_rows"] == 76

@@ -29,6 +29,7 @@ from errata.methods.joint import Joint
 from errata.parts.base import Part, Recipe, Stage
 from errata.parts.mixing import Mixup
 from errata.parts.relabel import UseLabels, believe, mean_of_ring, moved_share, one_hot_share
+from errata.transition import estimate_by_counts, weigh_by_given
 from errata.types import Group, Lap, Plan
 
 NAN = math.nan
@@ -168,6 +169,14 @@ def test_hard_labels_are_the_largest_class_of_the_mean():
     for epoch in range(2, 6):
         expected = run.one_hot(diary.labels[epoch].argmax(1)).double()
         assert torch.equal(diary.trained_on[epoch], expected)
+
+
+def test_the_given_label_is_asked_as_well_where_wanted():
+    diary, run = kept_diary(Joint(start=3, keep=2, ask_given=True))
+    mean = torch.stack([diary.predicted[k] for k in (1, 2)]).mean(0)
+    expected = weigh_by_given(mean, run.given, estimate_by_counts(mean, run.given))
+    torch.testing.assert_close(diary.trained_on[3], expected, rtol=0, atol=2e-3)
+    assert not torch.allclose(expected, mean, atol=0.05)
 
 
 def test_the_shares_of_a_run_are_those_of_its_labels():

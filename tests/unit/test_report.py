@@ -500,3 +500,16 @@ def test_ticks_are_few_and_inside(low: float, span: float):
     slack = 1e-6 * (abs(low) + abs(high) + span)
     assert len(ticks) <= 6
     assert all(low - slack <= tick <= high + slack for tick in ticks)
+
+
+def test_the_recipe_says_how_many_labels_were_right_at_each_step(tmp_path: Path):
+    stages = [{"rows": 200, "right": 0.75}, {"rows": 1160, "right": None}]
+    labels = {"before": 0.6, "first": None, "last": 0.9, "stages": stages}
+    found = {"labels": labels, "notes": {"cascade": {"stage_1_rows": 200}}}
+    page = _report(make_audit(tmp_path / "made", summary=found))
+    assert "Right labels:" in page.text
+    for words in ("60.0 % as given", "90.0 % after the last correction"):
+        assert words in page.text
+    assert "75.0 % among the 200 rows of stage 1" in page.text
+    assert "stage 2:" not in page.text
+    assert "first correction" not in page.text

@@ -18,6 +18,7 @@ from errata.transition import (
     estimate_by_trusted,
     estimate_dual,
     read_transition,
+    weigh_by_given,
 )
 
 TWO = torch.tensor([[0.8, 0.2], [0.4, 0.6]], dtype=torch.float64)
@@ -82,6 +83,51 @@ def test_counts_and_trusted_rows_find_a_matrix_whose_diagonal_leads():
     assert row_error(estimate_by_counts(posterior, given), T) < 0.05
     assert row_error(estimate_by_trusted(posterior, true), T) < 1e-12
     assert row_error(estimate_by_anchors(posterior), T) < 1e-12
+
+
+def test_counts_of_the_surest_rows_leave_out_what_the_net_gets_wrong():
+    posterior = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.3, 0.7], [0.2, 0.8]])
+    given = torch.tensor([0, 0, 1, 0, 1])
+    assert estimate_by_counts(posterior, given).tolist() == [
+        [pytest.approx(2 / 3), pytest.approx(1 / 3)],
+        [0.5, 0.5],
+    ]
+    # Of three and of two rows: at or above the middle one, and the surer one.
+    assert estimate_by_counts(posterior, given, surest=0.5).tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert torch.equal(
+        estimate_by_counts(posterior, given, surest=0.5),
+        estimate_by_counts(posterior.flip(0), given.flip(0), surest=0.5),
+    )
+
+
+def test_bayes_rule_weighs_a_prediction_by_the_given_label():
+    prediction = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.9, 0.1], [1.0, 0.0]])
+    given = torch.tensor([1, 1, -1, 1])
+    T = torch.tensor([[1.0, 0.0], [0.4, 0.6]])
+    found = weigh_by_given(prediction, given, T, temperature=1.0)
+    # Class 0 is never labelled 1; the last row, sure of it, has nothing to go by but itself.
+    assert found.tolist() == [
+        [0.0, 1.0],
+        [0.0, 1.0],
+        [pytest.approx(0.9), pytest.approx(0.1)],
+        [1, 0],
+    ]
+    sharper = weigh_by_given(prediction[2:3], given[2:3], T)
+    assert sharper[0, 0] == pytest.approx(0.81 / 0.82)
+
+
+def test_the_label_beside_an_exact_posterior_finds_more_true_classes_than_either():
+    rng = torch.Generator().manual_seed(0)
+    clean = torch.rand(4_000, 3, generator=rng).double() ** 3
+    clean /= clean.sum(1, keepdim=True)
+    true = torch.multinomial(clean, 1, generator=rng)[:, 0]
+    T = torch.eye(3).double() * 0.4 + 0.2
+    given = torch.multinomial(T[true], 1, generator=rng)[:, 0]
+    both = weigh_by_given(clean, given, T, temperature=1.0)
+    right = [
+        float((each == true).double().mean()) for each in (given, clean.argmax(1), both.argmax(1))
+    ]
+    assert right[2] > max(right[:2]) + 0.01
 
 
 def test_the_dual_estimate_is_the_product_of_anchors_and_counts():

@@ -319,7 +319,7 @@ def test_a_recipe_tells_which_matrices_it_is_meant_for():
     for card in CARDS:
         assert "T" in card.text
         assert "eaningful" in card.text or card is dual_t.CARD or card is t_revision.CARD
-    assert set(ESTIMATORS) == {"anchor", "anchor-plain", "dual", "counts", "trusted"}
+    assert set(ESTIMATORS) == {"anchor", "anchor-plain", "dual", "counts", "surest", "trusted"}
 
 
 def test_a_loss_takes_what_a_run_remembers_when_it_is_resumed(tmp_path: Path):

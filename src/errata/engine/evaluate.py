@@ -27,6 +27,7 @@ __all__ = [
     "planted_report",
     "removed_report",
     "row_error",
+    "stage_report",
     "suspicion_auroc",
     "take_truth",
     "test_accuracy",
@@ -195,12 +196,12 @@ def suspicion_auroc(truth: Truth, given: np.ndarray, suspicion: np.ndarray) -> f
 def label_report(truth: Truth, ledger: Ledger) -> Numbers | None:
     """Give the accuracy of the labels as delivered, after a first and after the last correction.
 
-    Reads `corrected` or the largest entry of `soft_label`, and `first_corrected`. Rows that were
-    not corrected count with their given label.
+    Reads `corrected` or the largest entry of `soft_label`, `first_corrected` and `stage_label`.
+    Rows that were not corrected count with their given label.
 
     Returns:
         ``before``, ``first`` (None where it was not kept) and ``last``; None where nothing was
-        corrected.
+        corrected. With nets in turn also ``stages``, ``{"rows", "right"}`` of each.
     """
     given = ledger.given.cpu().numpy()
     last = _corrected(ledger, "corrected")
@@ -216,11 +217,38 @@ def label_report(truth: Truth, ledger: Ledger) -> Numbers | None:
     def accuracy(labels: np.ndarray) -> float:
         return float((labels == truth.clean)[known].mean())
 
-    return {
+    report: Numbers = {
         "before": accuracy(given),
         "first": None if first is None else accuracy(first),
         "last": accuracy(last),
     }
+    if ledger.has("stage_label"):
+        stages = ledger.read("stage_label").cpu().numpy()
+        report["stages"] = stage_report(stages, np.where(known, truth.clean, -1))
+    return report
+
+
+def stage_report(labels: np.ndarray, clean: np.ndarray) -> list[Numbers]:
+    """Give the rows that each of several nets trained on, and the share of right labels among them.
+
+    Args:
+        labels: [N, K] label of each row in each stage; -1 left out.
+        clean: [N] true labels; -1 unknown, which does not count.
+
+    Returns:
+        ``rows`` and ``right`` by stage; None for the share of no rows.
+
+    Example:
+        >>> labels = np.array([[0, 0], [1, -1], [0, 1], [1, 1]])
+        >>> stage_report(labels, np.array([0, 0, 1, 1]))
+        [{'rows': 4, 'right': 0.5}, {'rows': 3, 'right': 1.0}]
+    """
+    report: list[Numbers] = []
+    for stage in labels.T:
+        trained = (clean >= 0) & (stage >= 0)
+        right = float((stage == clean)[trained].mean()) if trained.any() else None
+        report.append({"rows": int(trained.sum()), "right": right})
+    return report
 
 
 def _corrected(ledger: Ledger, column: str) -> np.ndarray | None:

@@ -6,7 +6,7 @@ another class where the net is surer of that than `sure`; the rest is left out. 
 on what went on, and so forth. Rows left out are judged again by every later net, and may come back.
 
 **Use it** as a plain reference for methods that choose or correct rows: each stage leaves its rows
-and their labels in the ledger (``cascade_label``, one entry per stage), so that it can be seen
+and their labels in the ledger (``stage_label``, one entry per stage), so that it can be seen
 where labels get better and where they stop. ``cascade:5`` has five stages, `cascade` three.
 
 **Avoid it** for few epochs: the stages share them, and a net that has hardly learned leaves out
@@ -44,7 +44,7 @@ from errata.parts.base import Part, Phase, Recipe, register_part
 from errata.parts.relabel import believe, predicted_probs, refuse_mixed, refuse_trusted
 from errata.types import Batch, Plan, Run, Seen
 
-__all__ = ["CARD", "Cascade", "cascade_phases", "judge_rows", "stage_report"]
+__all__ = ["CARD", "Cascade", "cascade_phases", "judge_rows"]
 
 STAGES = 3
 MOST_STAGES = 20
@@ -88,29 +88,6 @@ def judge_rows(
         moved[likest] = label
         kept[likest] = True
     return moved, kept
-
-
-def stage_report(
-    labels: Int[Tensor, "N K"], reference: Int[Tensor, " N"]
-) -> tuple[tuple[int, float], ...]:
-    """Give, for each stage, the rows it trained on and the share of them with the right label.
-
-    Args:
-        labels: [N, K] the column ``cascade_label``: label of each row in each stage, -1 left out.
-        reference: [N] labels that are known to be right; -1 unknown, which does not count.
-
-    Example:
-        >>> stage_report(torch.tensor([[0, 0], [1, -1], [0, 1]]), torch.tensor([0, 0, 1]))
-        ((3, 0.3333333333333333), (2, 1.0))
-    """
-    known = reference >= 0
-    report = []
-    for stage in labels.unbind(1):
-        trained = known & (stage >= 0)
-        right = int((stage == reference)[trained].sum())
-        rows = int(trained.sum())
-        report.append((rows, right / rows if rows else math.nan))
-    return tuple(report)
 
 
 _LIMITS: dict[str, tuple[float, float]] = {
@@ -159,7 +136,7 @@ class Cascade(Part):
             self.kind,
             standard("corrected"),
             Column("cascade_lost", dtype=torch.int32, init=-1),
-            Column("cascade_label", dtype=torch.int16, rule="ring", keep=self.stages, init=-1),
+            Column("stage_label", dtype=torch.int16, rule="ring", keep=self.stages, init=-1),
             Column("cascade_prob", shape=(run.classes,), init=0.0),
             Column("cascade_views", dtype=torch.int32),
         )
@@ -203,7 +180,7 @@ class Cascade(Part):
         labels = self._labels(run, rows)
         trained = run.ledger.read("cascade_lost", rows) < 0
         recorded = torch.where(trained, labels, -1)
-        run.ledger.write("cascade_label", rows, recorded, stamp=run.tick)
+        run.ledger.write("stage_label", rows, recorded, stamp=run.tick)
         changed = trained & (labels != run.given[rows])
         name = f"stage_{self.stage + 1}"
         run.note(

@@ -37,6 +37,12 @@ CARD = Card(
     cost=None,
     way="loss",
     text=__doc__ or "",
-    refuses={"clean-only": "it judges rows of the source, and the other trains on none of them"},
+    refuses={
+        "clean-only": "it judges rows of the source, and the other trains on none of them",
+        **dict.fromkeys(
+            ("joint", "joint-hard", "smp", "smp-kmeans", "smp-density-peak", "cascade"),
+            "it judges rows by their given labels, and the other puts labels of its own in place",
+        ),
+    },
     build=lambda: Recipe(loss="gce", loss_values={"q": 0.7}, parts=(Prune(),)),
 )

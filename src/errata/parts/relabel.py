@@ -18,6 +18,7 @@ from errata.ledger import Column, standard
 from errata.losses.pointwise import one_hot
 from errata.parts.base import Part, register_part
 from errata.parts.penalties import draw_balanced
+from errata.transition import estimate_by_counts, weigh_by_given
 from errata.types import Batch, Moment, Plan, Run, Seen, epoch_of
 
 __all__ = [
@@ -125,11 +126,15 @@ class RelabelFromHistory(Part):
             or the stage over.
         keep: Predictions of a row that are averaged.
         hard: Trains on the class with the largest share instead of the distribution.
+        ask_given: Weighs the mean prediction by how likely each class makes the given label
+            (`errata.transition.weigh_by_given`), with the transition matrix counted anew from the
+            predictions themselves; else the given label is forgotten, as in the paper.
     """
 
     start: Moment = "35%"
     keep: int = 10
     hard: bool = False
+    ask_given: bool = False
 
     def __post_init__(self) -> None:
         epoch_of(self.start, 1)
@@ -206,7 +211,10 @@ class RelabelFromHistory(Part):
         parts = (run.ledger.read("history", part) for part in torch.split(everyone, block))
         soft = torch.cat([mean_of_ring(part) for part in parts])
         rows = (~soft.isnan().any(1)).nonzero()[:, 0]
-        soft, labels = soft[rows], soft[rows].argmax(1)
+        soft, given = soft[rows], run.given[rows]
+        if self.ask_given:
+            soft = weigh_by_given(soft, given, estimate_by_counts(soft, given))
+        labels = soft.argmax(1)
         before = run.ledger.read("corrected", rows)
         before = torch.where(before >= 0, before, run.given[rows])
         run.ledger.write("soft_label", rows, soft, stamp=run.tick)

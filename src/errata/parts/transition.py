@@ -36,7 +36,8 @@ from errata.types import Moment, Plan, Run, Seen, epoch_of
 
 __all__ = ["ESTIMATORS", "LearnedLayer", "RevisedTransition", "TransitionPart", "VolumeLayer"]
 
-ESTIMATORS = ("anchor", "anchor-plain", "dual", "counts", "trusted")
+ESTIMATORS = ("anchor", "anchor-plain", "dual", "counts", "surest", "trusted")
+SUREST = 0.5
 
 
 @register_part("transition-matrix")
@@ -50,7 +51,8 @@ class TransitionPart(Part):
     Attributes:
         estimator: ``anchor`` takes the row that is surest of each class, outliers left out;
             ``anchor-plain`` leaves none out; ``dual`` multiplies that matrix by one of counts;
-            ``counts`` is the confusion matrix; ``trusted`` averages over trusted samples.
+            ``counts`` is the confusion matrix, ``surest`` that of the surer half of each predicted
+            class; ``trusted`` averages over trusted samples.
         percentile: Of the predictions of a class, above which ``anchor`` takes them for outliers.
         file: Of the true matrix; nothing is estimated then.
         invertible: Refuses a file without a usable inverse.
@@ -108,8 +110,9 @@ class TransitionPart(Part):
         posterior = run.sweep(0, rows)[0].softmax(1)
         if self.estimator == "dual":
             return estimate_dual(posterior, run.given[rows])
-        if self.estimator == "counts":
-            return estimate_by_counts(posterior, run.given[rows])
+        if self.estimator in ("counts", "surest"):
+            share = 1.0 if self.estimator == "counts" else SUREST
+            return estimate_by_counts(posterior, run.given[rows], surest=share)
         outliers = self.estimator == "anchor"
         return estimate_by_anchors(posterior, filter_outliers=outliers, percentile=self.percentile)
 

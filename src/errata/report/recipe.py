@@ -77,7 +77,12 @@ def label_steps(audit: AuditDirectory) -> list[tuple[str, str]]:
         ("first", "after the first correction"),
         ("last", "after the last correction"),
     )
-    return [(words, percent(labels[key])) for key, words in steps if is_number(labels.get(key))]
+    found = [(words, percent(labels[key])) for key, words in steps if is_number(labels.get(key))]
+    for number, stage in enumerate(labels.get("stages") or [], 1):
+        if is_number(stage.get("right")):
+            rows = f"among the {whole(stage['rows'])} rows of stage {number}"
+            found.append((rows, percent(stage["right"])))
+    return found
 
 
 def recipe_figures(audit: AuditDirectory) -> list[Figure]:

@@ -11,10 +11,12 @@ __all__ = ["SUITES"]
 
 _NO_ENTROPY = ("stage.parts.joint.beta=0.0",)
 _NO_PRIOR = ("stage.parts.joint.alpha=0.0",)
+_ASK_GIVEN = ("stage.parts.joint.ask_given=true",)
 _TERMS = {
     "joint@no-entropy": Variant(recipe="joint", changes=_NO_ENTROPY),
     "joint@no-prior": Variant(recipe="joint", changes=_NO_PRIOR),
     "joint@neither": Variant(recipe="joint", changes=(*_NO_ENTROPY, *_NO_PRIOR)),
+    "joint@ask-given": Variant(recipe="joint", changes=_ASK_GIVEN),
 }
 _TAILS = {
     "joint@moving": Variant(recipe="joint", changes=("stage.parts.joint.moving=0.9",)),

@@ -16,6 +16,8 @@ _GIVEN = {
     "row@true": Variant(recipe="row", changes=_TRUE),
     "soft@true": Variant(recipe="soft", changes=_TRUE),
 }
+_SUREST = ('stage.parts.transition-matrix.estimator="surest"',)
+_ESTIMATORS = {"forward@surest": Variant(recipe="forward", changes=_SUREST)}
 _ESTIMATED = ("forward", "backward", "dual-t", "vol-min", "forward-learned", "t-revision")
 _LAYERS = (
     *("forward-learned", "sukhbaatar", "jindal", "goldberger-s", "goldberger-c", "bltm"),
@@ -41,10 +43,10 @@ SUITES = (
         SHORT,
         name="transitions",
         summary="the transition matrix given, estimated, learned or left out",
-        recipes=("erm", *_ESTIMATED, *_GIVEN),
-        noises=("matrix:neighbours", UNIFORM),
+        recipes=("erm", *_ESTIMATED, *_GIVEN, *_ESTIMATORS),
+        noises=("matrix:neighbours", UNIFORM, ASYMMETRIC),
         more=(),
-        variants=_GIVEN,
+        variants={**_GIVEN, **_ESTIMATORS},
         borrows=SHORT.name,
     ),
     replace(
