@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 from functools import partial
+from importlib import resources
 
 from errata.errors import SettingsError, unknown_name
 from errata.methods import (
@@ -94,7 +96,8 @@ _TABLE = (
     clean_only.CARD,
     finetune.CARD,
 )
-_CARDS: dict[str, Card] = {card.name: card for card in _TABLE}
+_COSTS = tomllib.loads(resources.files(__name__).joinpath("costs.toml").read_text("utf-8"))
+_CARDS: dict[str, Card] = {card.name: replace(card, cost=_COSTS.get(card.name)) for card in _TABLE}
 
 
 def recipe_names() -> tuple[str, ...]:

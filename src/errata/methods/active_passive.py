@@ -32,7 +32,6 @@ def _card(name: str, summary: str) -> Card:
         summary=summary,
         source="Ma et al. 2020, arXiv:2006.13554",
         year=2020,
-        cost=None,
         way="loss",
         text=__doc__ or "",
         build=lambda: Recipe(loss=name),

@@ -28,7 +28,6 @@ CARD = Card(
     summary="draws every given class equally often (a control)",
     source="-",
     year=0,
-    cost=None,
     text=__doc__ or "",
     build=lambda: Recipe(parts=(Balanced(),)),
 )

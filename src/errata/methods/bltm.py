@@ -181,7 +181,6 @@ CARD = Card(
     summary="forward correction by a transition of each sample, fitted to rows the net is sure of",
     source="Yang et al. 2022, arXiv:2105.13001",
     year=2022,
-    cost=None,
     way="layer",
     text=__doc__ or "",
     refuses={"mixup": "a blend of two samples has no transition of its own"},

@@ -32,7 +32,6 @@ def _card(name: str, summary: str) -> Card:
         summary=summary,
         source="Reed et al. 2015, arXiv:1412.6596",
         year=2015,
-        cost=None,
         way="loss",
         text=__doc__ or "",
         build=lambda: Recipe(loss=name),

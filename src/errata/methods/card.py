@@ -39,8 +39,8 @@ class Card:
         summary: One line.
         source: Paper, with arXiv number; ``-`` for a control.
         year: Of the paper; 0 for a control.
-        cost: Plain training passes, by ``errata bench table digits`` without noise; that of
-            `odd` by the suite ``fashion-10k``, where rows are dropped.
+        cost: Plain training passes, read from ``costs.toml`` when the card is registered; None
+            where nobody has measured it.
         needs: Drawn from clean, verified, transition, noise-rate, features.
         takes: The same, of what it uses where it is given but does not need.
         way: What it does about wrong labels, a key of `WAYS`.
@@ -55,7 +55,7 @@ class Card:
     summary: str
     source: str
     year: int
-    cost: float | None
+    cost: float | None = None
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     way: Way = "control"

@@ -243,7 +243,6 @@ CARD = Card(
     summary="nets in turn, each on the rows that the one before kept or relabelled",
     source="-",
     year=0,
-    cost=None,
     way="cascade",
     text=__doc__ or "",
     refuses=REFUSES,

@@ -31,7 +31,6 @@ CARD = Card(
     summary="trains on the trusted samples alone (a control)",
     source="-",
     year=0,
-    cost=None,
     way="trusted",
     needs=("clean",),
     text=__doc__ or "",

@@ -32,7 +32,6 @@ CARD = Card(
     summary="pastes a rectangle of one picture into another and blends their labels",
     source="Yun et al. 2019, arXiv:1905.04899",
     year=2019,
-    cost=None,
     way="brake",
     text=__doc__ or "",
     refuses={"mixup": "both mix the rows of a batch, and one of them is enough"},

@@ -35,7 +35,6 @@ CARD = Card(
     summary="random features are zero before the last layer (a control)",
     source="Srivastava et al. 2014, Dropout (JMLR 15)",
     year=2014,
-    cost=None,
     way="brake",
     text=__doc__ or "",
     build=lambda: Recipe(parts=(Dropout(),)),

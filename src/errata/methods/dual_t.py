@@ -36,7 +36,6 @@ CARD = Card(
     summary="forward correction by a product of two matrices, by anchors and by counts",
     source="Yao et al. 2020, arXiv:2006.07805",
     year=2020,
-    cost=None,
     way="transition",
     takes=("transition",),
     text=__doc__ or "",

@@ -25,7 +25,6 @@ CARD = Card(
     summary="plain training on the labels as given (the control)",
     source="-",
     year=0,
-    cost=1.0,
     text=__doc__ or "",
     build=Recipe,
 )

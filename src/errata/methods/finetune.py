@@ -39,7 +39,6 @@ CARD = Card(
     summary="trains on the trusted samples at the end, at a small rate",
     source="-",
     year=0,
-    cost=None,
     way="trusted",
     needs=("clean",),
     text=__doc__ or "",

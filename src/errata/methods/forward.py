@@ -57,7 +57,6 @@ CARD = Card(
     summary="the prediction is spoiled by an estimated or given transition matrix before the loss",
     source="Patrini et al. 2017, arXiv:1609.03683",
     year=2017,
-    cost=None,
     way="transition",
     takes=("transition", "clean"),
     text=__doc__ or "",

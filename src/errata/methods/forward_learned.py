@@ -39,7 +39,6 @@ CARD = Card(
     summary="forward correction by a softmax matrix that is learned with the net",
     source="Sukhbaatar et al. 2015, arXiv:1406.2080; the softmax is ours",
     year=2015,
-    cost=None,
     way="transition",
     text=__doc__ or "",
     build=lambda: Recipe(loss="forward-learned", parts=(LearnedLayer(),)),

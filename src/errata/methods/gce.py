@@ -26,7 +26,6 @@ CARD = Card(
     summary="generalised cross-entropy, a loss that wrong labels pull less",
     source="Zhang and Sabuncu 2018, arXiv:1805.07836",
     year=2018,
-    cost=1.0,
     way="loss",
     text=__doc__ or "",
     build=lambda: Recipe(loss="gce", loss_values={"q": 0.7}),

@@ -38,7 +38,6 @@ CARD = Card(
     summary="a free matrix with dropout behind the prediction, and a second softmax",
     source="Jindal, Nokleby, Chen 2016, arXiv:1705.03419",
     year=2016,
-    cost=None,
     way="layer",
     text=__doc__ or "",
     build=lambda: Recipe(loss="jindal", parts=(JindalLayer(),)),

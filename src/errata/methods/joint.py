@@ -143,7 +143,6 @@ def _card(name: str, summary: str, *, hard: bool) -> Card:
         summary=summary,
         source="Tanaka et al. 2018, Joint Optimization Framework (CVPR)",
         year=2018,
-        cost=None,
         way="relabel",
         pipeline=PIPELINE,
         text=__doc__ or "",

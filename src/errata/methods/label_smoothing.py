@@ -25,7 +25,6 @@ CARD = Card(
     summary="cross-entropy to labels that give a tenth to all classes alike",
     source="Szegedy et al. 2016, arXiv:1512.00567",
     year=2016,
-    cost=None,
     way="brake",
     text=__doc__ or "",
     build=lambda: Recipe(loss="label-smoothing"),

@@ -30,7 +30,6 @@ CARD = Card(
     summary="mean absolute error: symmetric, and hard to train with",
     source="Ghosh et al. 2017, arXiv:1712.09482",
     year=2017,
-    cost=None,
     way="loss",
     text=__doc__ or "",
     build=lambda: Recipe(loss="mae"),

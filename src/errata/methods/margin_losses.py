@@ -38,7 +38,6 @@ def _card(name: str, summary: str) -> Card:
         summary=summary,
         source="Patrini et al. 2017, arXiv:1609.03683",
         year=2017,
-        cost=None,
         way="loss",
         text=__doc__ or "",
         build=lambda: Recipe(loss=name),

@@ -31,7 +31,6 @@ CARD = Card(
     summary="trains on blends of two samples and of their labels",
     source="Zhang et al. 2018, arXiv:1710.09412",
     year=2018,
-    cost=1.0,
     way="brake",
     text=__doc__ or "",
     build=lambda: Recipe(parts=(Mixup(),)),

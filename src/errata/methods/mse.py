@@ -27,7 +27,6 @@ CARD = Card(
     summary="squared error of the probabilities, bounded",
     source="Ghosh et al. 2017, arXiv:1712.09482",
     year=2017,
-    cost=None,
     way="loss",
     text=__doc__ or "",
     build=lambda: Recipe(loss="mse"),

@@ -268,7 +268,6 @@ CARD = Card(
     summary="drops rows whose loss looks like that of uniformly wrong labels, once",
     source="Song et al. 2020, Robust and On-the-fly Data Denoising (slides)",
     year=2020,
-    cost=0.8,
     way="drop",
     pipeline=PIPELINE,
     text=__doc__ or "",

@@ -72,7 +72,6 @@ CARD = Card(
     summary="ODD with the losses of never-trained random labels in place of a simulation",
     source="ours, after Song et al. 2020",
     year=2026,
-    cost=1.0,
     way="drop",
     text=__doc__ or "",
     build=lambda: Recipe(parts=(ODDPhantom(),)),

@@ -27,7 +27,6 @@ CARD = Card(
     summary="symmetric cross-entropy, the label's cost and the prediction's",
     source="Wang et al. 2019, arXiv:1908.06112",
     year=2019,
-    cost=None,
     way="loss",
     text=__doc__ or "",
     build=lambda: Recipe(loss="sce"),

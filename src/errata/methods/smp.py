@@ -340,7 +340,6 @@ def _card(name: str, summary: str, source: str, select: str) -> Card:
         summary=summary,
         source=source,
         year=2019,
-        cost=None,
         way="relabel",
         pipeline=PIPELINE,
         takes=("verified",),

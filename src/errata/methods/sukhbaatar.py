@@ -44,7 +44,6 @@ CARD = Card(
     summary="a row-stochastic matrix behind the prediction, learned with it and kept off identity",
     source="Sukhbaatar et al. 2015, arXiv:1406.2080",
     year=2015,
-    cost=None,
     way="layer",
     text=__doc__ or "",
     build=lambda: Recipe(loss="sukhbaatar", parts=(SukhbaatarLayer(),)),

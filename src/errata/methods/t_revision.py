@@ -52,7 +52,6 @@ CARD = Card(
     summary="labels weighed by an estimated transition matrix, which then learns a slack",
     source="Xia et al. 2019, arXiv:1906.00189",
     year=2019,
-    cost=None,
     way="transition",
     takes=("transition", "clean"),
     text=__doc__ or "",

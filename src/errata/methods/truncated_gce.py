@@ -34,7 +34,6 @@ CARD = Card(
     summary="generalised cross-entropy that leaves out labels the net disbelieves",
     source="Zhang and Sabuncu 2018, arXiv:1805.07836",
     year=2018,
-    cost=None,
     way="loss",
     text=__doc__ or "",
     refuses={

@@ -38,7 +38,6 @@ CARD = Card(
     summary="forward correction by a learned matrix whose rows span a small volume",
     source="Li et al. 2021, arXiv:2102.02400",
     year=2021,
-    cost=None,
     way="transition",
     text=__doc__ or "",
     build=lambda: Recipe(loss="vol-min", parts=(VolumeLayer(),)),

@@ -46,7 +46,6 @@ CARD = Card(
     summary="a ranking loss for many classes; a control, as wrong labels weigh most in it",
     source="Weston, Bengio, Usunier 2011, WSABIE (IJCAI)",
     year=2011,
-    cost=None,
     text=__doc__ or "",
     build=lambda: Recipe(loss="warp"),
 )

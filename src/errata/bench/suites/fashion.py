@@ -51,7 +51,6 @@ SUITES = (
         evaluate=20,
         recipes=_FIRST,
         noises=("none", "uniform:0.2", UNIFORM, "asymmetric:0.3"),
-        # What the cost on the cards is measured by.
         more=(Grid(recipes=recipes_given(), noises=("none", UNIFORM), seeds=(0,)),),
     ),
     Suite(
