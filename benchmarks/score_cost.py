@@ -1,27 +1,37 @@
 """What `find_label_errors` costs, against one lean pass of numpy over the same table.
 
-    python benchmarks/score_cost.py [--rows 200000] [--classes 1000] [--dtype float32]
-        [--rounds 5] [--file FOLDER] [--peer] [--threads 1]
+    PYTHONPATH=WHERE_CLEANLAB_IS python benchmarks/score_cost.py [--sizes NAME ...] [--rounds 5]
+        [--folder FOLDER]
 
-Prints one JSON object. The unit is the CPU time of `lean_pass`: blocks of 1 MB of single precision,
-the best class and the probability of the given one, nothing checked; float16 is converted first.
-Contestants run in turns in one process, each after one run that does not count, and the least of
-the rounds counts. Peak memory is measured in processes of their own, above what lies there once the
-table is made and the library imported. With --peer, cleanlab is timed on the same arrays where it
-is installed. With --file, the table is an npy file that is read from FOLDER.
+Five sizes, unless some are named; each goes to `benchmarks/score_cost.json` as soon as it is done,
+and others that stand there stay. The unit is the CPU time of `lean_pass`: blocks of 1 MB of single
+precision, the best class and the probability of the given one, nothing checked; float16 is
+converted first. Contestants run in turns in one process, each after one run that does not count,
+and the least of the rounds counts. Peak memory is measured in processes of their own, above what
+lies there once the table is made and the library imported. cleanlab is timed on the same arrays
+where it is installed, except at the largest size, whose table it would have to hold as a whole.
+That size is an npy file of 2.5 GB in FOLDER, a temporary one unless given, and is removed after.
+
+Bars, stated before measuring: 5 units at 200,000 x 1,000 (aim 3.5), at every size 200 MB beyond the
+input, and the same bits for two sizes of blocks and, in processes of their own, for one thread and
+three.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -30,6 +40,16 @@ from errata.machine import processor_name
 
 BLOCK = 2**18
 WRONG = 0.1
+# Rows, classes, type of the numbers, and whether the table is a file.
+SIZES = {
+    "50,000 x 10": (50_000, 10, "float32", False),
+    "50,000 x 100": (50_000, 100, "float32", False),
+    "1,000,000 x 10": (1_000_000, 10, "float32", False),
+    "200,000 x 1,000": (200_000, 1000, "float32", False),
+    "1,281,167 x 1,000 float16 file": (1_281_167, 1000, "float16", True),
+}
+JUDGED, UNITS_BAR, MEMORY_BAR = "200,000 x 1,000", 5.0, 200.0
+MOST_DIGESTED = 20_000_000
 
 
 def make_table(rows: int, classes: int, dtype: str, folder: str | None) -> tuple[Any, np.ndarray]:
@@ -116,42 +136,84 @@ def _peak_mb() -> float:
     return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM"))
 
 
+def digest(options: dict[str, Any], threads: int, values: int) -> str:
+    """Digest everything that one call answers, for so many threads and numbers in a block."""
+    import torch
+
+    from errata import find_label_errors
+    from errata.detect import one_pass, score
+
+    torch.set_num_threads(threads)
+    probs, given = make_table(**options)
+    score.one_pass = lambda table, labels: one_pass.one_pass(table, labels, values=values)  # type: ignore[attr-defined]
+    found = find_label_errors(given, probs)
+    parts = (found.suspicion, found.p_wrong, found.p_proposed, found.flagged, found.proposed)
+    return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
+
+
+def apart(function: Callable[..., Any], *values: Any) -> Any:
+    """Call a function in a new process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        return pool.submit(function, *values).result()
+
+
+def measure(name: str, rounds: int, folder: str) -> dict[str, Any]:
+    """Measure one size."""
+    rows, classes, dtype, is_file = SIZES[name]
+    table = {
+        "rows": rows,
+        "classes": classes,
+        "dtype": dtype,
+        "folder": folder if is_file else None,
+    }
+    has_peer = not is_file and find_spec("cleanlab") is not None
+    timed = contestants(*make_table(**table), peer=has_peer)
+    names = [each for each in timed if each != "unit"]
+    seconds = cpu_seconds(timed, rounds)
+    timed.clear()
+    memory = {each: apart(extra_memory_mb, each, table) for each in names}
+    told: dict[str, Any] = {
+        "unit_cpu_seconds": round(seconds["unit"], 4),
+        "cpu_seconds": {each: round(seconds[each], 4) for each in names},
+        "units": {each: round(seconds[each] / seconds["unit"], 2) for each in names},
+        "extra_memory_mb": memory,
+        "memory_within_200_mb": memory["errata"] <= MEMORY_BAR,
+    }
+    if rows * classes <= MOST_DIGESTED:
+        digests = set()
+        for threads, values in ((1, 2**19), (3, 2**19), (1, 2**15)):
+            os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
+            digests.add(apart(digest, table, threads, values))
+        os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+        told["same_bits"] = len(digests) == 1
+    if name == JUDGED:
+        told["within_5_units"] = told["units"]["errata"] <= UNITS_BAR
+    return told
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--classes", type=int, default=1000)
-    parser.add_argument("--dtype", choices=("float16", "float32", "float64"), default="float32")
+    parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--file", metavar="FOLDER")
-    parser.add_argument("--peer", action="store_true")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--folder")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/score_cost.json"))
     given = parser.parse_args()
-    table = {
-        "rows": given.rows,
-        "classes": given.classes,
-        "dtype": given.dtype,
-        "folder": given.file,
-    }
-    # Before torch and BLAS start their threads, here and in the processes that measure memory.
-    os.environ["OMP_NUM_THREADS"] = str(given.threads)
-    timed = contestants(*make_table(**table), peer=given.peer)
-    names = [name for name in timed if name != "unit"]
-    seconds = cpu_seconds(timed, given.rounds)
-    timed.clear()
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        memory = {name: pool.submit(extra_memory_mb, name, table).result() for name in names}
-    result = {
-        **table,
-        "threads": given.threads,
-        "rounds": given.rounds,
-        "unit_cpu_seconds": seconds["unit"],
-        "cpu_seconds": {name: seconds[name] for name in names},
-        "units": {name: round(seconds[name] / seconds["unit"], 2) for name in names},
-        "extra_memory_mb": memory,
-        "processor": processor_name(),
-        "numpy": np.__version__,
-    }
-    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    # Before BLAS starts its threads, here and in the processes that measure memory.
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    for name in given.sizes:
+        with TemporaryDirectory(dir=given.folder) as folder:
+            told = measure(name, given.rounds, folder)
+        found = json.loads(given.json.read_text("utf-8")) if given.json.exists() else {"sizes": {}}
+        found["sizes"][name] = told | {"rounds": given.rounds}
+        found |= {
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "numpy": np.__version__,
+            "processor": processor_name(),
+            "seed": 0,
+        }
+        given.json.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", "utf-8")
+        sys.stdout.write(f"{name} {json.dumps(told)}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from errata.confidence import (
     uniform_transition,
 )
 from errata.features.density import cosine_density, cosines, likeness_to_denser
+from errata.features.neighbours import nearest
 from errata.features.prototypes import class_scores, correct_labels, mean_prototypes
 from errata.losses.base import expected_loss
 from errata.losses.blended import (
@@ -151,6 +152,7 @@ __all__ = [
     "nce",
     "nce_mae",
     "nce_rce",
+    "nearest",
     "ngce",
     "nnaqc",
     "nonlinear_layer",

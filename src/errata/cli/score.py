@@ -109,6 +109,9 @@ def score(
         for warned in found.warnings:
             console.warn(warned.text)
         keys = _keys(ids, len(given))
+        if features is not None:
+            display.phase("collecting evidence")
+            found = _explained(found, features, given, keys)
         planted = None if truth is None else _planted(truth, given, found)
         display.phase("writing suspects")
         _write(place, keys, given, found)
@@ -132,6 +135,26 @@ def score(
             "out": out,
         }
         console.result(document, _text(document))
+
+
+def _explained(
+    found: LabelErrors, features: str, given: np.ndarray, keys: list[str]
+) -> LabelErrors:
+    """Add the nearest rows to the reasons of the suspects that people will look at."""
+    import numpy as np
+
+    from errata.blocks import blocks_of
+    from errata.detect.from_features import explain_by_neighbours
+    from errata.detect.neighbours import labelled_neighbours
+    from errata.issues import MOST_REASONS, worst_first
+
+    order = worst_first(found.suspicion)
+    rows = order[found.flagged[order]][:MOST_REASONS]
+    # Rows that were left out have no suspicion, and are no neighbours either.
+    labels = np.where(np.isnan(found.suspicion), -1, given).astype(np.int64)
+    near = labelled_neighbours(blocks_of(features, "features"), labels, rows=rows)
+    places = {int(row): place for place, row in enumerate(rows)}
+    return explain_by_neighbours(found, lambda row: near[places[row]], labels, key=keys.__getitem__)
 
 
 def _keys(path: str | None, rows: int) -> list[str]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from errata.data import flips
 from errata.data.noise_spec import NOISE_FORMS, NoiseSpec, parse_noise, read_matrix, read_probs
+from errata.data.open_set import OpenTruth, replace_samples
 from errata.data.truth import Truth
 from errata.errors import OutputError, SettingsError, SourceError
 from errata.streams import numpy_generator
@@ -60,8 +61,9 @@ class Planted:
 
     Attributes:
         source: The same samples with noisy given labels.
-        truth: The true labels.
-        rate: Share of wrong labels, 0 to 1, among the rows whose given and true label are known.
+        truth: The true labels; an `OpenTruth` where rows have no right class.
+        rate: Share of wrong labels, 0 to 1, among the rows whose given and true label are known or
+            that have no right class.
         matrix: [C, C] int64: rows with true class i and given class j.
         words: What was done, in one sentence.
     """
@@ -96,19 +98,43 @@ def plant_noise(source: Source, spec: str, *, seed: int, truth: Truth | None = N
         raise SourceError(
             f"noise `{spec}` needs at least 2 classes; `{source.name}` has {len(source.classes)}"
         )
+    if asked.kind == "open":
+        return _plant_open(source, asked, spec, seed, truth)
     noisy, manner = _apply(source, given, asked, spec, numpy_generator(seed, "noise", spec))
     _refuse_empty_class(given, noisy, source.classes, spec)
-    known = (noisy >= 0) & (clean >= 0)
-    matrix = np.zeros((len(source.classes),) * 2, dtype=np.int64)
-    np.add.at(matrix, (clean[known], noisy[known]), 1)
-    wrong = int(known.sum() - np.trace(matrix))
-    rate = wrong / max(1, int(known.sum()))
+    no_class = truth.open if isinstance(truth, OpenTruth) else np.zeros(len(given), dtype=bool)
+    matrix, rate = _count(clean, noisy, no_class, len(source.classes))
     words = (
         f"{manner}: {int((noisy != given).sum()):,} of {int((given >= 0).sum()):,} labels changed; "
         f"{rate:.1%} are wrong"
     )
     kept = Truth(clean) if truth is None else truth
     return Planted(Relabelled(source, noisy), kept, rate, matrix, words)
+
+
+def _plant_open(
+    source: Source, asked: NoiseSpec, spec: str, seed: int, truth: Truth | None
+) -> Planted:
+    """Plant samples of no class: labels stay, and none is right for these rows."""
+    replaced, is_open, manner = replace_samples(source, asked, spec, seed=seed)
+    if isinstance(truth, OpenTruth):
+        is_open = is_open | truth.open
+    clean = np.where(is_open, -1, source.given if truth is None else truth.clean)
+    matrix, rate = _count(clean, source.given, is_open, len(source.classes))
+    words = f"{manner}; {rate:.1%} of the labels are wrong"
+    return Planted(replaced, OpenTruth(clean, is_open), rate, matrix, words)
+
+
+def _count(
+    clean: np.ndarray, given: np.ndarray, no_class: np.ndarray, classes: int
+) -> tuple[np.ndarray, float]:
+    """Count rows by true and given class [C, C], and give the share of wrong labels."""
+    known = (given >= 0) & (clean >= 0)
+    matrix = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(matrix, (clean[known], given[known]), 1)
+    extra = int((no_class & (given >= 0)).sum())
+    total = int(known.sum()) + extra
+    return matrix, (total - int(np.trace(matrix))) / max(1, total)
 
 
 def write_noisy_labels(
@@ -124,7 +150,14 @@ def write_noisy_labels(
 
     Raises:
         OutputError: A file cannot be written. Neither is then left half-written.
+        SettingsError: Samples were replaced, which a label file cannot hold.
     """
+    if isinstance(planted.truth, OpenTruth):
+        raise SettingsError(
+            "noise `open` replaces samples, which a file of labels cannot hold; allowed here: all "
+            "other kinds of noise",
+            hint="give it to --noise of `errata audit` or `errata train`",
+        )
     source = planted.source
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

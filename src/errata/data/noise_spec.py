@@ -24,6 +24,7 @@ NOISE_FORMS = {
     "instance": "instance:R",
     "matrix": "matrix:T.npy",
     "model": "model:PROBS.npy[,R]",
+    "open": "open:R[,SOURCE]",
 }
 """Every kind of noise and how it is written; R is a rate from 0 to 1."""
 
@@ -40,11 +41,14 @@ class NoiseSpec:
         rates: The numbers: one rate, one per class for ``per-class``, none for ``matrix`` and for
             ``model`` without a rate.
         path: The file of ``matrix`` and ``model``, else None.
+        source: Where the samples of ``open`` come from; None for any other kind, and where their
+            own pixels are shuffled.
     """
 
     kind: str
     rates: tuple[float, ...] = ()
     path: Path | None = None
+    source: str | None = None
 
 
 def parse_noise(spec: str) -> NoiseSpec:
@@ -52,7 +56,7 @@ def parse_noise(spec: str) -> NoiseSpec:
 
     Example:
         >>> parse_noise("uniform:0.4")
-        NoiseSpec(kind='uniform', rates=(0.4,), path=None)
+        NoiseSpec(kind='uniform', rates=(0.4,), path=None, source=None)
 
     Raises:
         SettingsError: The kind is unknown, or its values are not allowed.
@@ -63,7 +67,8 @@ def parse_noise(spec: str) -> NoiseSpec:
         raise unknown_name("noise", kind, NOISE_FORMS)
     form = NOISE_FORMS[kind]
     if not colon or not values:
-        example = form.replace("R", "0.2") if form.endswith(":R") else form
+        plain = form.partition("[")[0]
+        example = plain.replace("R", "0.2") if plain.endswith(":R") else form
         raise SettingsError(
             f"noise `{spec}` has no value; allowed: `{form}`", hint=f"write for example `{example}`"
         )
@@ -75,6 +80,14 @@ def parse_noise(spec: str) -> NoiseSpec:
         if comma and head and _is_number(tail):
             return NoiseSpec(kind, (_rate(tail, spec),), Path(head))
         return NoiseSpec(kind, path=Path(values))
+    if kind == "open":
+        rate, comma, name = values.partition(",")
+        if comma and not name.strip():
+            raise SettingsError(
+                f"noise `{spec}` names no source after the comma; allowed: `{form}`",
+                hint=f"write `open:{rate}` to put the pixels of the rows in random order",
+            )
+        return NoiseSpec(kind, (_rate(rate, spec),), source=name.strip() or None)
     texts = values.split(",")
     if kind != "per-class" and len(texts) != 1:
         raise SettingsError(

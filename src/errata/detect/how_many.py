@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from errata.blocks import Blocks
+from errata.blocks import Blocks, blocks_of
 from errata.detect.confident import _EVEN
-from errata.detect.one_pass import OnePass
+from errata.detect.one_pass import OnePass, one_pass
 from errata.detect.rate import RateEstimate
 from errata.errors import unknown_name
 
@@ -26,6 +27,7 @@ __all__ = [
     "RULES",
     "RateReadings",
     "estimate_rate",
+    "rate_readings",
     "read_rates",
     "transition_em",
 ]
@@ -34,9 +36,11 @@ _MOST_CLASSES = 100
 _SAMPLED_ROWS = 20_000
 _SAMPLED_VALUES = 2**19
 _READ_VALUES = 2**21
-_POWERS = (1.0, 1.5, 2.0, 3.0, 4.5, 7.0)
+_POWERS = (0.2, 0.3, 0.45, 0.65, 1.0, 1.5, 2.2, 3.3, 5.0, 7.5)
 _STEPS = 15
 _FLOOR = 1e-6
+_EASY = (0.15, 0.25)
+_RISE, _MANY = 2.5, 0.225
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class RateReadings:
         confident: Share of the calibrated confident joint off its diagonal.
         posterior: Mean probability of another true class, by an estimated transition matrix and
             sharpened probabilities; NaN where it was not taken, as above 100 classes.
+        sure: Share of rows whose best class is another, among the half with the highest best
+            probability.
     """
 
     rows: int
@@ -59,11 +65,12 @@ class RateReadings:
     doubt: float
     confident: float
     posterior: float
+    sure: float
 
     @property
     def values(self) -> dict[str, float]:
         """The readings that could be taken, by name."""
-        names = ("disagreement", "doubt", "confident", "posterior")
+        names = ("disagreement", "doubt", "confident", "posterior", "sure")
         return {name: getattr(self, name) for name in names if not np.isnan(getattr(self, name))}
 
 
@@ -71,17 +78,44 @@ def _posterior(readings: RateReadings) -> float:
     return readings.values.get("posterior", readings.doubt)
 
 
+def _gated(readings: RateReadings) -> float:
+    """Start from `doubt`, and let the half of the rows that the model is sure of correct it.
+
+    Where that half hardly ever disagrees, the model is just unsure of the others: its share counts
+    alone. Where it often disagrees, errors are so many that the model has become unsure of them:
+    the reading moves towards `disagreement`. Slope and bounds are fitted to planted errors.
+    """
+    share = readings.sure / max(readings.disagreement, _FLOOR)
+    trust = min(max((share - _EASY[0]) / (_EASY[1] - _EASY[0]), 0.0), 1.0)
+    rate = readings.sure + trust * (readings.doubt - readings.sure)
+    rise = min(max(_RISE * (readings.sure - _MANY), 0.0), 1.0)
+    return rate + rise * (readings.disagreement - readings.doubt)
+
+
+def _fitted(readings: RateReadings) -> float:
+    """Blend by a regression on planted errors; without a posterior, as ``gated``."""
+    if np.isnan(readings.posterior):
+        return _gated(readings)
+    every = readings.disagreement
+    blend = 0.28 * readings.posterior + 0.80 * readings.sure - 0.08 * every
+    return min(max(blend, 0.0), every)
+
+
 RULES: dict[str, Callable[[RateReadings], float]] = {
+    "gated": _gated,
+    "fitted": _fitted,
     "posterior": _posterior,
-    "middle": lambda readings: float(np.median(list(readings.values.values()))),
+    "middle": lambda readings: float(
+        np.median([each for name, each in readings.values.items() if name != "sure"])
+    ),
     "confident": lambda readings: readings.confident,
     "disagreement": lambda readings: readings.disagreement,
     "doubt": lambda readings: readings.doubt,
 }
-"""Rules by name. ``posterior`` takes ``doubt`` where there is no posterior."""
-READS_POSTERIOR = ("posterior", "middle")
-DEFAULT_RULE = "doubt"
-"""What an audit of averaged predictions falls back to as well; no rule is tuned to data yet."""
+"""Rules by name. ``posterior`` takes ``doubt`` where there is no posterior. ``gated`` and
+``fitted`` rest on planted errors (`benchmarks/rate_study.py`); decision 0014 tells how."""
+READS_POSTERIOR = ("posterior", "middle", "fitted")
+DEFAULT_RULE = "gated"
 
 
 def estimate_rate(readings: RateReadings, *, rule: str = DEFAULT_RULE) -> RateEstimate:
@@ -94,7 +128,7 @@ def estimate_rate(readings: RateReadings, *, rule: str = DEFAULT_RULE) -> RateEs
         SettingsError: No rule has this name.
 
     Example:
-        >>> readings = RateReadings(1000, 10, 0.3, 0.2, 0.1, 0.15)
+        >>> readings = RateReadings(1000, 10, 0.3, 0.2, 0.1, 0.15, 0.18)
         >>> estimate_rate(readings).estimate, estimate_rate(readings, rule="middle").estimate
         (0.2, 0.175)
     """
@@ -119,6 +153,9 @@ def read_rates(found: OnePass, probs: Blocks, *, posterior: bool = True) -> Rate
     rows = np.flatnonzero(found.usable)
     own, other = found.given_prob[rows], found.other_prob[rows]
     disagrees = found.top[rows] != found.given[rows]
+    best = np.where(disagrees, other, own)
+    # All rows of one height count alike: their order must not.
+    sure = best >= np.median(best)
     doubt = np.where(disagrees, 1 - own / np.where(disagrees, other, 1.0), 0.0)
     implied = np.nan
     if posterior and found.classes <= _MOST_CLASSES:
@@ -132,7 +169,14 @@ def read_rates(found: OnePass, probs: Blocks, *, posterior: bool = True) -> Rate
         float(doubt.mean()),
         _confident(found, rows, disagrees),
         implied,
+        float(disagrees[sure].mean()),
     )
+
+
+def rate_readings(probs: Any, given: np.ndarray) -> RateReadings:
+    """Take all readings of probabilities [N, C] and labels [N] in one call."""
+    table = blocks_of(probs, "probabilities")
+    return read_rates(one_pass(table, given), table)
 
 
 def _confident(found: OnePass, rows: np.ndarray, disagrees: np.ndarray) -> float:
@@ -169,11 +213,12 @@ def _read_rows(probs: Blocks, rows: np.ndarray) -> np.ndarray:
 def transition_em(probs: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, float]:
     """Fit a transition matrix and a sharpening to given labels, and count the errors they imply.
 
-    A model that was trained on noisy labels is less sure than one trained on true ones. Its
-    probabilities to a power stand for the true class, T for the errors; T is fitted by expectation
-    and maximisation for each of six powers, and the power whose product gives the labels their
-    highest likelihood counts. The labels must be held out from the model. Form and numbers are
-    ours; T by expectation and maximisation is that of Bekker and Goldberger 2016.
+    A model that was trained on noisy labels is less sure than one trained on true ones, and one
+    that was trained for long is too sure. Its probabilities to a power stand for the true class, T
+    for the errors; T is fitted by expectation and maximisation for one power after another, and the
+    power whose product gives the labels their highest likelihood counts. The labels must be held
+    out from the model. Form and numbers are ours; T by expectation and maximisation is that of
+    Bekker and Goldberger 2016.
 
     Args:
         probs: [n, C].
@@ -193,8 +238,19 @@ def transition_em(probs: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, flo
     order = np.argsort(given, kind="stable")
     given = given[order]
     logs = np.log(np.maximum(probs[order], _FLOOR))
-    fits = [_fit_transition(logs * power, given) for power in _POWERS]
-    _, T, rate = max(fits, key=lambda fit: fit[0])
+    fits: dict[int, tuple[float, np.ndarray, float]] = {}
+
+    def likelihood(place: int) -> float:
+        if place not in fits:
+            fits[place] = _fit_transition(logs * _POWERS[place], given)
+        return fits[place][0]
+
+    # The likelihood rises and falls once: climb from the probabilities as they are.
+    best = _POWERS.index(1.0)
+    for step in (1, -1):
+        while 0 <= best + step < len(_POWERS) and likelihood(best + step) > likelihood(best):
+            best += step
+    _, T, rate = fits[best]
     return T, rate
 
 

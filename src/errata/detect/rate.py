@@ -42,6 +42,11 @@ __all__ = [
 _RESAMPLES = 30
 _FIRST = (0.1, 0.25)
 _RESAMPLED_ROWS = 20_000
+_WIDER = 0.125
+"""Share of its width that the interval grows by at either end, for what the model gets wrong. The
+smallest that covers the truth in all of 20 planted runs on digits, of seeds that test nothing: by
+split conformal inference it covers at least 95 % of further runs like these
+(``benchmarks/rate_interval.py``). Other data are no runs like these."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,9 @@ def margin_group_rate(fits: list[WrongGroup]) -> tuple[float, float, float]:
 def estimate_rate(ledger: Ledger, scores: Scores | None = None) -> RateEstimate:
     """Estimate the share of wrong labels, without knowing what kind of errors they are.
 
+    The interval holds what single estimates say, what chance does to a count of rows, and a part
+    for what all of them get wrong. Errors that follow the look of the samples can still escape it.
+
     Args:
         ledger: What training recorded.
         scores: Unused beside the ledger; kept so that other estimators fit the same place.
@@ -129,6 +137,15 @@ def estimate_rate(ledger: Ledger, scores: Scores | None = None) -> RateEstimate:
         LedgerError: The ledger holds neither predictions nor margins.
     """
     del scores
+    return _widened(_estimate(ledger))
+
+
+def _widened(found: RateEstimate) -> RateEstimate:
+    more = _WIDER * (found.high - found.low)
+    return replace(found, low=max(0.0, found.low - more), high=min(1.0, found.high + more))
+
+
+def _estimate(ledger: Ledger) -> RateEstimate:
     given = given_labels(ledger)
     probs = averaged_probs(ledger)
     held_out = column(ledger, "prob_oof") if ledger.has("prob_oof") else None

@@ -14,6 +14,7 @@ import torch
 
 from errata import measures
 from errata.data import Truth
+from errata.data.open_set import OpenTruth
 from errata.engine.feed import Feed
 from errata.engine.run import TrainingRun
 from errata.ledger import Ledger
@@ -130,7 +131,7 @@ def planted_report(
         proposed: [N] classes, -1 none.
         rate: Estimated share of wrong labels.
     """
-    known = (truth.clean >= 0) & (given >= 0)
+    known = _judgeable(truth, given)
     clean, given = truth.clean[known], given[known]
     suspicion = np.nan_to_num(suspicion[known], nan=-1.0)
     flagged, proposed = flagged[known], proposed[known]
@@ -157,7 +158,15 @@ def planted_report(
 
 def take_truth(truth: Truth, rows: np.ndarray) -> Truth:
     """Keep the truth of these rows [n]."""
+    if isinstance(truth, OpenTruth):
+        return OpenTruth(truth.clean[rows], truth.open[rows])
     return Truth(truth.clean[rows])
+
+
+def _judgeable(truth: Truth, given: np.ndarray) -> np.ndarray:
+    """Find the rows [N] whose label is known to be right or wrong; no label is right for none."""
+    open_ = truth.open if isinstance(truth, OpenTruth) else np.zeros(len(given), dtype=bool)
+    return np.asarray(((truth.clean >= 0) | open_) & (given >= 0))
 
 
 def verify_rows(
@@ -186,7 +195,7 @@ def suspicion_auroc(truth: Truth, given: np.ndarray, suspicion: np.ndarray) -> f
 
     Rows without a suspicion (NaN) count as the least suspicious ones.
     """
-    known = (truth.clean >= 0) & (given >= 0)
+    known = _judgeable(truth, given)
     wrong = given[known] != truth.clean[known]
     if not wrong.any() or wrong.all():
         return None
