@@ -9,14 +9,14 @@ demo: .venv/.ready
 	$(BIN)/errata audit digits --noise uniform:0.2 --out audit --overwrite
 	@echo "open audit/report.html in a browser; it needs no network"
 
-# Tests are small and run several processes: more threads each would only wait for one another.
+# Tests are small and run in two processes: more threads each would only wait for one another.
 test test-all: export OMP_NUM_THREADS = 1
 
 test: .venv/.ready-dev
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 test-all: .venv/.ready-dev
-	$(BIN)/pytest -q -m ""
+	$(BIN)/pytest -q -n 2 --dist loadfile -m ""
 
 # The theme's advertisement is no message of ours.
 check docs: export NO_MKDOCS_2_WARNING = 1

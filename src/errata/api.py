@@ -30,6 +30,7 @@ def audit(
     limit: int | None = None,
     folds: int = 0,
     flag: str = "auto",
+    open_set: bool = False,
     augment: str = "none",
     seed: int = 0,
     device: str = "auto",
@@ -52,6 +53,7 @@ def audit(
         limit: Keep this many training rows; not for objects.
         folds: Trainings for held-out probabilities; 0 trains once.
         flag: ``auto``, ``fdr:Q`` or ``top:N``.
+        open_set: Look for samples of no class as well, which get no proposal.
         augment: ``none`` or a list such as ``flip,crop:4``.
         seed: Start of every random stream.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:n``.
@@ -73,6 +75,7 @@ def audit(
         augment=augment,
         flag=flag,
         folds=folds,
+        open_set=open_set,
         source=SourceSettings(noise=noise, labels=labels, limit=limit, tests=named),
         engine=Engine(device=device),
     )

@@ -19,6 +19,7 @@ import torch
 
 import errata
 from errata.config import Settings, program_of, settings_to_tree, stages_of
+from errata.correct.lineage import parent_of
 from errata.data.augment import Augment
 from errata.data.samples import Samples, open_samples
 from errata.directory import check_out, guard_writes, publish, staging, write_settings
@@ -260,6 +261,7 @@ def summary_of(job: Job, run: TrainingRun) -> Summary:
         "seed": settings.seed,
         "device": str(run.device),
         "noise": samples.noise or None,
+        "parent": parent_of(settings_to_tree(settings)),
         "seconds": round(time.perf_counter() - job.began, 3),
         "training_seconds": round(run.seconds, 3),
         "images_per_second": round(presented / max(run.seconds, 1e-9), 1),

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import re
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from review_server import ReviewServer, audit_digits, journal_of
 
 sync_api = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("starlette")
@@ -24,66 +20,19 @@ pytestmark = [
 ]
 
 
-@dataclass
-class Server:
-    """`errata review` in a process of its own."""
-
-    audit: Path
-    process: subprocess.Popen[str] = field(init=False)
-    address: str = field(init=False)
-
-    def start(self, *flags: str) -> Server:
-        command = [
-            sys.executable,
-            "-m",
-            "errata.cli.app",
-            "review",
-            str(self.audit),
-            "--json",
-            *flags,
-        ]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            found = re.search(r"review at (http://\S+)", line)
-            if found:
-                self.address = found[1]
-                return self
-        raise AssertionError(f"the server ended with {self.process.wait()}")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def end(self) -> dict[str, Any]:
-        import json
-
-        self.process.send_signal(signal.SIGINT)
-        out, _ = self.process.communicate(timeout=30)
-        assert self.process.returncode == 0
-        document: dict[str, Any] = json.loads(out)
-        return document
+FLAGS = ("--budget", "12", "--blind", "0")
 
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("review") / "audit"
-    command = [sys.executable, "-m", "errata.cli.app", "audit", "digits", "--noise", "uniform:0.2"]
-    command += ["--epochs", "2", "--limit", "400", "--threads", "1", "--out", str(out), "--quiet"]
-    subprocess.run(command, check=True, capture_output=True)
-    return out
+    return audit_digits(tmp_path_factory.mktemp("review") / "audit")
 
 
 @pytest.fixture
-def server(audited: Path, tmp_path: Path) -> Iterator[Server]:
-    copy = tmp_path / "audit"
-    shutil.copytree(audited, copy)
-    made = Server(copy).start("--budget", "40", "--blind", "0")
+def server(audited: Path, tmp_path: Path) -> Iterator[ReviewServer]:
+    made = ReviewServer(Path(shutil.copytree(audited, tmp_path / "audit")), *FLAGS).start()
     yield made
-    if made.process.poll() is None:
-        made.kill()
+    made.kill()
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +44,11 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def page(browser: Any, server: Server) -> Iterator[Any]:
+def page(browser: Any, server: ReviewServer) -> Iterator[Any]:
     context = browser.new_context()
     opened = context.new_page()
     troubles: list[str] = []
-    origin = server.address.split("/?")[0]
+    origin = server.origin
     opened.on("request", lambda r: r.url.startswith(origin) or troubles.append(r.url))
     opened.on("pageerror", lambda error: troubles.append(str(error)))
     opened.goto(server.address)
@@ -121,17 +70,28 @@ def press(page: Any, *keys: str) -> str:
     return row
 
 
-def verdicts(server: Server) -> dict[int, tuple[str, str | None]]:
-    from errata.directory import AuditDirectory
-    from errata.review.journal import Journal
+def verdicts(server: ReviewServer) -> dict[int, tuple[str, str | None]]:
+    """Give the verdicts that stand, of a review where none came twice."""
+    lines = journal_of(server.audit)
+    assert len({line.uid for line in lines}) == len(lines)
+    found: dict[int, list[tuple[str, str | None]]] = {}
+    for line in lines:
+        if line.verdict == "undo":
+            found[line.row].pop()
+        else:
+            found.setdefault(line.row, []).append((line.verdict, line.label))
+    return {row: stack[-1] for row, stack in found.items() if stack}
 
-    audit = str(AuditDirectory.open(server.audit).settings["fingerprint"])
-    with Journal(server.audit / "verdicts.sqlite", audit=audit) as journal:
-        current = journal.current()
-    return {row: (by[""].verdict, by[""].label) for row, by in current.items()}
+
+def decide(page: Any, act: Callable[[], None]) -> str:
+    """Decide the card on the page, wait for the next one or the end, and give its row."""
+    row = row_of(page)
+    act()
+    page.wait_for_selector(f".done, .card:not([data-row='{row}'])")
+    return row
 
 
-def test_a_review_by_keyboard_loses_and_doubles_nothing(page: Any, server: Server) -> None:
+def test_a_review_by_keyboard_loses_and_doubles_nothing(page: Any, server: ReviewServer) -> None:
     assert "token" not in page.url
     expected: dict[str, tuple[str, str | None]] = {}
     expected[press(page, "k")] = ("keep", None)
@@ -152,37 +112,115 @@ def test_a_review_by_keyboard_loses_and_doubles_nothing(page: Any, server: Serve
 
     found = {str(row): verdict for row, verdict in verdicts(server).items()}
     assert {row: found.get(row) for row in expected} == expected
-    sync_api.expect(page.locator(".progress")).to_contain_text(f"{len(found)} of 40")
+    sync_api.expect(page.locator(".progress")).to_contain_text(f"{len(found)} of 12")
     document = server.end()
     assert document["verdicts"] == len(found)
     assert set(document) >= {"shown", "verdicts", "changed", "errors_left", "agreement"}
 
 
-def test_a_killed_server_comes_back_as_the_same_one(page: Any, server: Server) -> None:
+def test_a_killed_server_comes_back_as_the_same_one(page: Any, server: ReviewServer) -> None:
     first = press(page, "k")
     second = row_of(page)
     server.kill()
     page.keyboard.press("d")
     sync_api.expect(page.locator("#status")).to_contain_text("Not saved yet")
-    server.start("--budget", "40", "--blind", "0")
+    server.start()
     sync_api.expect(page.locator(".card")).not_to_have_attribute("data-row", second, timeout=15_000)
     found = verdicts(server)
     assert found == {int(first): ("keep", None), int(second): ("drop", None)}
 
 
-def test_a_review_by_touch_fits_a_phone(browser: Any, server: Server) -> None:
-    context = browser.new_context(viewport={"width": 360, "height": 700}, has_touch=True)
+def test_a_whole_review_by_mouse_ends_with_what_was_clicked(
+    page: Any, server: ReviewServer
+) -> None:
+    def typed(name: str) -> None:
+        page.get_by_label("Part of a class name").fill(name)
+        page.get_by_role("button", name="Relabel", exact=True).click()
+
+    expected: dict[int, tuple[str, str | None]] = {}
+    for turn in range(12):
+        given = page.get_attribute(".card", "data-given")
+        other = "3" if given != "3" else "4"
+        act, meant = {
+            0: (page.locator(".keep").click, ("keep", None)),
+            1: (page.locator(f".choices button[value='{other}']").click, ("relabel", other)),
+            2: (page.get_by_role("button", name="Drop").click, ("drop", None)),
+            3: (page.get_by_role("button", name="Unsure").click, ("unsure", None)),
+            4: (lambda name=other: typed(name), ("relabel", other)),
+        }[turn % 5]
+        expected[int(decide(page, act))] = meant
+    sync_api.expect(page.locator("h1")).to_have_text("Done")
+    assert verdicts(server) == expected
+    assert len(journal_of(server.audit)) == 12
+
+    # The last one is taken back from the page at the end, and given again.
+    last = list(expected)[-1]
+    page.get_by_role("button", name="Undo").click()
+    sync_api.expect(page.locator(".card")).to_have_attribute("data-row", str(last))
+    assert last not in verdicts(server)
+    decide(page, page.locator(".keep").click)
+    assert verdicts(server) == expected | {last: ("keep", None)}
+    assert server.end()["verdicts"] == 12
+
+
+def test_a_whole_review_by_touch_fits_a_phone(browser: Any, server: ReviewServer) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
+    )
     page = context.new_page()
     page.goto(server.address)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    row = row_of(page)
-    page.get_by_role("button", name="Drop").tap()
-    sync_api.expect(page.locator(".card")).not_to_have_attribute("data-row", row)
+    expected: dict[int, tuple[str, str | None]] = {}
+    for turn in range(12):
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        # A finger needs 24 pixels at the least (WCAG 2.2, 2.5.8).
+        sizes = page.locator("main button:visible").evaluate_all(
+            "all => all.map((one) => Math.min(one.clientWidth, one.clientHeight))"
+        )
+        assert min(sizes) >= 24
+        name = ("Keep", "Drop", "Unsure")[turn % 3]
+        button = page.get_by_role("button", name=name)
+        expected[int(decide(page, button.tap))] = (name.lower(), None)
+    sync_api.expect(page.locator("h1")).to_have_text("Done")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     context.close()
-    assert verdicts(server) == {int(row): ("drop", None)}
+    assert verdicts(server) == expected
 
 
-def test_one_verdict_needs_no_script(browser: Any, server: Server) -> None:
+def test_a_reload_in_the_middle_keeps_what_was_on_its_way(page: Any, server: ReviewServer) -> None:
+    first = press(page, "k")
+    waiting = row_of(page)
+    page.reload()
+    assert row_of(page) == waiting
+    server.kill()
+    page.keyboard.press("d")
+    sync_api.expect(page.locator("#status")).to_contain_text("Not saved yet")
+    server.start()
+    page.reload()
+    sync_api.expect(page.locator(".card")).not_to_have_attribute("data-row", waiting)
+    assert verdicts(server) == {int(first): ("keep", None), int(waiting): ("drop", None)}
+    assert len(journal_of(server.audit)) == 2
+
+
+def test_two_tabs_lose_and_double_nothing(page: Any, server: ReviewServer) -> None:
+    other = page.context.new_page()
+    other.goto(server.origin)
+    shared = row_of(page)
+    assert row_of(other) == shared
+    # Both judge the card that both show; the later word stands, and both are on disk.
+    assert press(page, "k") == shared
+    assert press(other, "d") == shared
+    assert verdicts(server) == {int(shared): ("drop", None)}
+    expected = {int(shared): ("drop", None)}
+    for tab, key, verdict in [(page, "u", "unsure"), (other, "k", "keep")] * 3:
+        tab.reload()
+        expected[int(press(tab, key))] = (verdict, None)
+    assert verdicts(server) == expected
+    lines = journal_of(server.audit)
+    assert [line.row for line in lines].count(int(shared)) == 2
+    assert len(lines) == 8
+
+
+def test_one_verdict_needs_no_script(browser: Any, server: ReviewServer) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(server.address)

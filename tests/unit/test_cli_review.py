@@ -53,5 +53,5 @@ def test_the_text_at_the_end_names_what_is_left() -> None:
     assert text.splitlines() == [
         "1 verdict, 2 labels changed",
         "about 120 errors left in the rest, 95 % interval 80 to 1,630",
-        "next: errata report AUDIT",
+        "next: errata apply AUDIT",
     ]

@@ -24,16 +24,22 @@ ENGINE = ["--precision", "--threads"]
 PLACE = ["--out", "--resume", "--overwrite"]
 
 SURFACE = {
-    "audit": [*SOURCE, *TRAINING, *ENGINE, *PLACE, "--folds", "--flag", "--obvious"],
+    "audit": [
+        *(*SOURCE, *TRAINING, *ENGINE, *PLACE),
+        *("--folds", "--features", "--flag", "--obvious", "--open-set"),
+    ],
     "score": ["--features", "--ids", "--truth", "--flag", "--out"],
     "show": ["--limit", "--given", "--proposed", "--tier"],
     "review": [
         *("--port", "--host", "--i-understand", "--reviewer", "--budget", "--controls"),
         *("--blind", "--open"),
     ],
+    "export": ["--out", "--as", "--limit", "--controls", "--blind", "--images"],
+    "import": ["--as", "--reviewer"],
+    "apply": ["--policy", "--auto-above", "--drop-above", "--out", "--verified-out", "--copy"],
     "report": [],
-    "train": [*SOURCE, *TRAINING, *ENGINE, *PLACE],
-    "predict": [*READING, *ENGINE, "--out", "--split"],
+    "train": [*SOURCE, *TRAINING, *ENGINE, *PLACE, "--calibration"],
+    "predict": [*READING, *ENGINE, "--out", "--split", "--coverage", "--risk"],
     "noise": [*READING, "--noise", "--out", "--truth"],
     "recipes": ["--needs", "--presets"],
     "bench list": ["--results"],
@@ -46,6 +52,9 @@ ARGUMENTS = {
     "score": ["PROBS", "LABELS"],
     "show": ["AUDIT", "[ID]"],
     "review": ["AUDIT"],
+    "export": ["AUDIT"],
+    "import": ["AUDIT", "FILE"],
+    "apply": ["AUDIT"],
     "report": ["AUDIT"],
     "train": ["SOURCE"],
     "predict": ["MODEL", "SOURCE"],

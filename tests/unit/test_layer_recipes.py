@@ -288,7 +288,7 @@ def test_values_out_of_range_are_refused(part: type[Part], values: dict[str, Any
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("part", [*{*LOSSES.values()}])
+@pytest.mark.parametrize("part", list(dict.fromkeys(LOSSES.values())))
 def test_a_layer_part_without_its_layer_says_that_it_has_no_effect(part: type[Part]):
     plain, parted = run_of("erm", epochs=2), run_of(Recipe(parts=(part(),)), epochs=2)
     assert any("has no effect" in words for words in parted.warnings)

@@ -12,9 +12,13 @@ from errata.review.journal import Verdict
 from errata.review.queue import Card, Queue
 
 
+def chances(rows: int = 400) -> np.ndarray:
+    return np.random.default_rng(7).permutation(rows) / rows
+
+
 def queue(rows: int = 400, *, seed: int = 0, **values: object) -> Queue:
-    rng = np.random.default_rng(7)
-    suspicion = rng.permutation(rows) / rows
+    rng = np.random.default_rng(8)
+    suspicion = chances(rows)
     given, proposed = rng.integers(0, 4, rows), rng.integers(0, 4, rows)
     return Queue(suspicion, suspicion, suspicion > 0.8, given, proposed, seed=seed, **values)
 
@@ -42,7 +46,7 @@ def test_no_row_comes_twice_and_all_rows_come():
 def test_the_worst_come_first():
     chosen = queue(controls=0.0, overlap=0.0)
     seen, _ = play(chosen, 60)
-    suspicion = chosen._p_wrong
+    suspicion = chances()
     worst = [suspicion[card.row] for card in seen if card.stratum == "worst"]
     assert worst[0] == suspicion.max()
     assert np.mean(worst) > 0.9
@@ -54,9 +58,9 @@ def test_controls_are_random_rows_of_both_strata():
     seen, _ = play(chosen, 600)
     controls = [card.row for card in seen if card.control]
     assert 230 < len(controls) < 370
-    flagged = chosen._p_wrong[controls] > 0.8
+    flagged = chances(4_000)[controls] > 0.8
     assert 0.4 < flagged.mean() < 0.6
-    unflagged = chosen._p_wrong[controls][~flagged]
+    unflagged = chances(4_000)[controls][~flagged]
     # Uniform over the stratum, of which the worst few were shown as suspects.
     assert 0.35 < unflagged.mean() < 0.45
 
@@ -102,6 +106,57 @@ def test_verdicts_on_a_confusion_bring_more_of_it():
     card = chosen.next(current)
     assert card is not None
     assert given[card.row] == 0
+
+
+def test_a_boundary_is_where_verdicts_put_it():
+    rows = 200
+    p = np.linspace(0.01, 0.99, rows)
+    classes = np.zeros(rows, dtype=int)
+    chosen = Queue(p, p, p > 0.5, classes, classes + 1, controls=0.0, overlap=0.0)
+    unseen = np.arange(rows - 40)
+
+    def boundary(word: str) -> float:
+        current = {
+            row: {"": Verdict(str(row), row, str(row), word)} for row in range(rows - 40, rows)
+        }
+        return float(p[unseen[np.argmin(np.abs(chosen._odds(unseen, current)))]])
+
+    assert boundary("drop") < 0.45
+    # Rows that should be wrong are right: what was even before is not suspicious now.
+    assert boundary("keep") > 0.55
+
+
+def test_verdicts_that_were_to_be_expected_change_no_order():
+    rows = 400
+    p = np.full(rows, 0.5)
+    given = np.arange(rows) % 2
+    chosen = Queue(p, p, p > 0, given, given + 1, controls=0.0, overlap=0.0)
+    current = {
+        row: {"": Verdict(str(row), row, str(row), "keep" if row < 50 else "drop")}
+        for row in range(100)
+    }
+    odds = chosen._odds(np.arange(100, 400), current)
+    assert np.abs(odds).max() < 1e-9
+
+
+def test_a_budget_is_that_of_each_reviewer():
+    _, first = play(queue(reviewer="a", budget=10), 50)
+    seen, both = play(queue(reviewer="b", budget=15, overlap=0.4), 50, start=first)
+    assert len(first) == 10
+    assert len(seen) == 15
+    overlap = sum(card.stratum == "overlap" for card in seen)
+    assert overlap > 0
+    assert len(both) == 25 - overlap
+
+
+def test_undoing_a_verdict_brings_its_card_back():
+    chosen = queue()
+    _, current = play(chosen, 20)
+    card = chosen.next(current)
+    assert card is not None
+    longer = {**current, card.row: {"": Verdict("u", card.row, "", "keep")}}
+    assert chosen.next(longer) != card
+    assert chosen.next(current) == card
 
 
 def test_one_card_settles_a_group_of_near_duplicates():

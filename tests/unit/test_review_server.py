@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -84,6 +86,7 @@ def build(tmp_path: Path, usual: AuditDirectory) -> Iterator[Callable[..., Desk]
         budget: int | None = None,
         images: Callable[[int], bytes] | None = picture,
         enter: bool = True,
+        near: np.ndarray | None = None,
         **options: Any,
     ) -> Desk:
         audit = usual
@@ -105,6 +108,7 @@ def build(tmp_path: Path, usual: AuditDirectory) -> Iterator[Callable[..., Desk]
                 images=images,
                 budget=budget,
                 secret="secret",
+                near=near,
             )
             return TestClient(app, base_url=BASE, follow_redirects=False)
 
@@ -257,6 +261,9 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(build: Callable[.
         "/api/card",
         "/image/0",
         "/static/review.js",
+        "/grid",
+        "/grid/part",
+        "/progress",
         "/x",
     ],
 )
@@ -270,6 +277,8 @@ def test_nothing_is_served_without_the_cookie(build: Callable[..., Desk], path: 
 def test_a_verdict_without_the_cookie_is_refused(build: Callable[..., Desk]) -> None:
     desk = build(enter=False)
     assert desk.post({"uid": "a", "row": 1, "verdict": "keep"}).status_code == 401
+    fields = {"uid": "a", "rows": [1, 2], "verdict": "keep"}
+    assert desk.client.post("/api/grid", json=fields, headers=ORIGIN).status_code == 401
     assert desk.journal.count() == 0
 
 
@@ -287,7 +296,7 @@ def test_a_foreign_host_is_refused(desk: Desk, path: str) -> None:
 
 
 @pytest.mark.parametrize("origin", [None, "null", "http://evil.example", "http://127.0.0.1:8001"])
-@pytest.mark.parametrize("path", ["/", "/api/verdicts"])
+@pytest.mark.parametrize("path", ["/", "/api/verdicts", "/grid", "/api/grid"])
 def test_posts_of_other_pages_are_refused(desk: Desk, path: str, origin: str | None) -> None:
     headers = {} if origin is None else {"Origin": origin}
     answer = desk.client.post(path, json={"uid": "a", "row": 1, "verdict": "keep"}, headers=headers)
@@ -319,6 +328,16 @@ def test_a_foreign_page_may_not_even_read(desk: Desk) -> None:
         "/static/..%2fserver.py",
         "/static/%2e%2e%2fserver.py",
         "/static/page.html",
+        "/grid?near=60",
+        "/grid?near=..%2f1",
+        "/grid?given=5&proposed=0",
+        "/grid?given=0&proposed=-1",
+        "/grid/part?given=../0&proposed=0",
+        "/grid/part?given=0&proposed=%ff",
+        "/grid/..%2fsettings.toml",
+        "/grid?after=60",
+        "/progress?row=60",
+        "/progress?row=..%2f1",
         "/?row=../1",
         "/card?row=-1",
         "/card?row=%ff",
@@ -362,11 +381,12 @@ def test_a_body_of_ten_megabytes_is_refused_with_and_without_its_length(desk: De
     assert desk.client.post("/api/verdicts", content=body, headers=ORIGIN).status_code == 413
     parts = (body[i : i + 65_536] for i in range(0, len(body), 65_536))
     assert desk.client.post("/api/verdicts", content=parts, headers=ORIGIN).status_code == 413
-    assert desk.client.post("/", content=body, headers=ORIGIN).status_code == 413
+    for path in ("/", "/grid", "/api/grid"):
+        assert desk.client.post(path, content=body, headers=ORIGIN).status_code == 413
 
 
 @pytest.mark.parametrize("body", [b"\xff\xfe\x00", b"", b"{", b"[" * 50_000])
-@pytest.mark.parametrize("path", ["/", "/api/verdicts"])
+@pytest.mark.parametrize("path", ["/", "/api/verdicts", "/grid", "/api/grid"])
 def test_a_body_that_cannot_be_read_is_refused(desk: Desk, path: str, body: bytes) -> None:
     assert desk.client.post(path, content=body, headers=ORIGIN).status_code == 400
 
@@ -393,12 +413,19 @@ def test_names_ids_and_reasons_are_escaped(build: Callable[..., Desk]) -> None:
     assert '"onerror="' not in html
     first = desk.judge("relabel", label=names[0])
     assert EVIL not in desk.client.get(f"/card?row={first}").text
+    grid = desk.client.get("/grid").text
+    assert "&lt;script&gt;" in grid
+    assert EVIL not in grid
+    assert '"onerror="' not in grid
 
 
 def test_every_answer_carries_the_policy(desk: Desk) -> None:
     for path in (
         "/",
         "/card",
+        "/grid",
+        "/grid/part",
+        "/progress",
         "/api/card",
         "/image/0",
         "/image/x",
@@ -458,3 +485,159 @@ def test_a_journal_that_cannot_be_written_is_said_and_can_be_tried_again(
     assert (answer.status_code, answer.json()["hint"]) == (503, "close it")
     assert desk.post(sent).status_code == 200
     assert desk.journal.count() == 1
+
+
+def rows_of(html: str) -> list[int]:
+    return [int(row) for row in re.findall(r'name="row" value="(\d+)" checked', html)]
+
+
+def test_a_grid_is_judged_with_one_request_but_for_what_is_taken_out(desk: Desk) -> None:
+    shown = rows_of(desk.client.get("/grid").text)
+    assert len(shown) > 2
+    fields = {"uid": "g", "rows": shown[1:], "verdict": "drop", "seconds": 6.0}
+    for _ in range(2):
+        answer = desk.client.post("/api/grid", json=fields, headers=ORIGIN)
+        assert answer.json() == {"saved": True, "uid": "g"}
+    assert [(v.row, v.verdict, v.reviewer) for v in desk.journal.all()] == [
+        (row, "drop", "ada") for row in shown[1:]
+    ]
+    assert not set(rows_of(desk.client.get("/grid").text)) & set(shown[1:])
+
+
+def test_a_grid_as_a_form_comes_back_to_its_kind_and_can_be_taken_back(desk: Desk) -> None:
+    html = desk.client.get("/grid").text
+    kind = {
+        name: re.findall(rf'name="{name}" value="(\d+)"', html)[-1]
+        for name in ("given", "proposed", "after")
+    }
+    rows = rows_of(html)
+    form = {"uid": "g", "row": [str(row) for row in rows], "verdict": "keep", **kind}
+    answer = desk.client.post("/grid", data=form, headers=ORIGIN)
+    assert kind["after"] == str(rows[-1])
+    here = f"/grid?given={kind['given']}&proposed={kind['proposed']}&after={kind['after']}"
+    assert (answer.status_code, answer.headers["location"]) == (303, here)
+    assert {row: by["ada"].verdict for row, by in desk.journal.current().items()} == dict.fromkeys(
+        rows, "keep"
+    )
+    undo = re.findall(r'<form[^>]*class="undo">.*?</form>', desk.client.get(here).text, re.S)[0]
+    assert sorted(int(row) for row in re.findall(r'name="row" value="(\d+)"', undo)) == sorted(rows)
+    kept = {"given": kind["given"], "proposed": "../x", "after": ""}
+    desk.client.post("/grid", data=form | kept | {"uid": "h", "verdict": "undo"}, headers=ORIGIN)
+    assert not desk.journal.current()
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"rows": []}, 400),
+        ({"rows": [1, ROWS]}, 404),
+        ({"rows": [1, "../2"]}, 400),
+        ({"verdict": "relabel", "label": "unicorn"}, 400),
+        ({"verdict": "erase"}, 400),
+        ({"path": "../settings.toml"}, 400),
+    ],
+)
+def test_a_bad_grid_is_explained_and_no_part_of_it_written(
+    desk: Desk, fields: dict[str, Any], status: int
+) -> None:
+    sent = {"uid": "a", "rows": [1, 2], "verdict": "keep"} | fields
+    answer = desk.client.post("/api/grid", json=sent, headers=ORIGIN)
+    assert answer.status_code == status
+    assert answer.json()["error"]
+    assert desk.journal.count() == 0
+
+
+def test_a_grid_holds_no_more_rows_than_the_budget(build: Callable[..., Desk]) -> None:
+    desk = build(budget=2)
+    assert len(rows_of(desk.client.get("/grid").text)) == 2
+    desk.judge()
+    desk.judge()
+    assert "Nothing to show at once" in desk.client.get("/grid").text
+
+
+def test_near_duplicates_are_named_on_a_card_and_judged_together(
+    build: Callable[..., Desk],
+) -> None:
+    near = np.arange(ROWS)
+    desk = build(near=near)
+    shown, other = desk.order[0], desk.order[30]
+    near[other] = near[shown]
+    html = desk.client.get("/").text
+    assert f'href="/grid?near={shown}"' in html
+    assert f'src="/image/{other}?' in html
+    assert rows_of(desk.client.get(f"/grid?near={shown}").text) == sorted([shown, other])
+    given = desk.audit.ledger.given
+    label = desk.audit.ledger.classes[int(given[shown])]
+    form = {"uid": "n", "row": [str(shown), str(other)], "label": label}
+    answer = desk.client.post("/grid", data=form, headers=ORIGIN)
+    assert answer.headers["location"] == "/"
+    found = {row: by["ada"].verdict for row, by in desk.journal.current().items()}
+    same = given[other] == given[shown]
+    assert found == {shown: "keep", other: "keep" if same else "relabel"}
+
+
+def test_the_picture_of_the_next_card_is_named_ahead(desk: Desk) -> None:
+    shown, following = desk.order[:2]
+    html = desk.client.get(f"/progress?row={shown}").text
+    assert f'data-following="/image/{following}?' in html
+    assert "data-following" not in desk.client.get("/progress").text
+
+
+def test_the_errors_left_come_after_the_card_that_changed_them(desk: Desk) -> None:
+    for row in desk.order[:6]:
+        desk.post({"uid": f"u{row}", "row": row, "verdict": "drop"}).raise_for_status()
+    # Suspects alone say nothing of the rest; the seventh card is a control.
+    assert "known after some cards" in desk.client.get("/progress").text
+    control = int(re.findall(r'data-row="(\d+)"', desk.client.get("/card").text)[0])
+    desk.post({"uid": "c", "row": control, "verdict": "drop"}).raise_for_status()
+    before = desk.client.get("/card").text
+    assert desk.journal.all()[-1].control
+    after = desk.client.get("/progress").text
+    assert re.findall(r"about <b>.*left", before) != re.findall(r"about <b>.*left", after)
+    assert re.search(r"about <b>\d+</b> errors left", desk.client.get("/card").text)
+
+
+def test_a_blind_card_names_no_near_duplicates(build: Callable[..., Desk]) -> None:
+    near = np.zeros(ROWS, dtype=np.int64)
+    desk = build(near=near)
+    for _ in range(4):
+        desk.judge()
+    assert desk.client.get("/api/card").json()["blind"]
+    assert "/grid?near=" not in desk.client.get("/").text
+
+
+def test_an_audit_that_moved_saves_nothing_and_says_so(desk: Desk, tmp_path: Path) -> None:
+    desk.judge()
+    (tmp_path / "verdicts.sqlite").rename(tmp_path / "moved.sqlite")
+    for path, fields in (
+        ("/api/verdicts", {"uid": "a", "row": 1, "verdict": "keep"}),
+        ("/api/grid", {"uid": "a", "rows": [1, 2], "verdict": "keep"}),
+    ):
+        answer = desk.client.post(path, json=fields, headers=ORIGIN)
+        assert answer.status_code == 503
+        assert "moved" in answer.json()["error"]
+        assert answer.json()["hint"]
+    assert not (tmp_path / "verdicts.sqlite").exists()
+    (tmp_path / "moved.sqlite").rename(tmp_path / "verdicts.sqlite")
+    desk.post({"uid": "a", "row": 1, "verdict": "keep"}).raise_for_status()
+    assert desk.journal.count() == 2
+
+
+def test_a_database_that_another_process_holds_is_said_and_nothing_is_lost(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("errata.review.journal.WAIT_S", 0.05)
+    monkeypatch.setattr("errata.review.batches.WAIT_S", 0.05)
+    other = sqlite3.connect(tmp_path / "verdicts.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    one = {"uid": "a", "row": 1, "verdict": "keep"}
+    many = {"uid": "b", "rows": [2, 3], "verdict": "keep"}
+    for path, fields in (("/api/verdicts", one), ("/api/grid", many)):
+        answer = desk.client.post(path, json=fields, headers=ORIGIN)
+        assert (answer.status_code, "locked" in answer.json()["error"]) == (503, True)
+    # Reading goes on meanwhile.
+    assert desk.client.get("/api/card").status_code == 200
+    other.close()
+    for path, fields in (("/api/verdicts", one), ("/api/grid", many)):
+        assert desk.client.post(path, json=fields, headers=ORIGIN).status_code == 200
+    assert [v.row for v in desk.journal.all()] == [1, 2, 3]

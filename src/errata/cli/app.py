@@ -21,9 +21,11 @@ import typer
 import typer.main
 
 import errata
+from errata.cli.apply import apply
 from errata.cli.audit import audit
 from errata.cli.bench import list_suites, next_cells, run_one, show_table
 from errata.cli.console import complain
+from errata.cli.exchange import export, import_
 from errata.cli.helping import Command, Group, NoCommandError, UsageError, explain_usage
 from errata.cli.noise import noise
 from errata.cli.predict import predict
@@ -77,6 +79,9 @@ app.command("audit", cls=Command)(audit)
 app.command("score", cls=Command)(score)
 app.command("show", cls=Command)(show)
 app.command("review", cls=Command)(review)
+app.command("export", cls=Command)(export)
+app.command("import", cls=Command)(import_)
+app.command("apply", cls=Command)(apply)
 app.command("report", cls=Command)(report)
 app.command("train", cls=TrainCommand)(train)
 app.command("predict", cls=Command)(predict)

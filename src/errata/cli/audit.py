@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from errata.cli.console import Console
@@ -32,6 +33,16 @@ def audit(
     place: OutFlags,
     engine: EngineFlags,
     common: Common,
+    features: Annotated[
+        str | None,
+        option(
+            "Finding",
+            "--features",
+            help="An npy file of features [N, D] from any network: neighbours and prototypes "
+            "then count as well, and are shown as evidence.",
+            metavar="FILE",
+        ),
+    ] = None,
     out: Annotated[
         str, option("Output", "--out", help="The audit directory.", metavar="DIR")
     ] = "audit",
@@ -48,6 +59,7 @@ def audit(
     with Console(common) as console:
         training = with_preset(training)
         settings = settings_from(source, reading, training, engine, common, find=find)
+        settings = replace(settings, features=features)
         from errata import auditing
 
         summary = run_training(

@@ -297,6 +297,15 @@ class FindFlags:
             max=1,
         ),
     ] = 0.95
+    open_set: Annotated[
+        bool,
+        option(
+            "Finding",
+            "--open-set",
+            help="Look for samples of no class as well: suspects that seem to be some get no "
+            "proposal. Some wrong labels of real samples then lose theirs.",
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

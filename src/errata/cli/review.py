@@ -18,6 +18,7 @@ from errata.cli.words import count
 from errata.errors import ErrataError, OutputError, SettingsError
 
 if TYPE_CHECKING:
+    import numpy as np
     from starlette.applications import Starlette
 
     from errata.directory import AuditDirectory
@@ -109,19 +110,22 @@ def review(
         _check_host(host, understood=i_understand)
         from errata.directory import AuditDirectory
         from errata.review.journal import Journal
+        from errata.review.near import near_groups
         from errata.review.server import make_app
         from errata.review.session import Session
 
         found = AuditDirectory.open(audit)
+        images = _images(found, console)
+        near = near_groups(images, found.issues.rows[found.issues.flagged], found.ledger.num_rows)
         queue = _queue(
             found,
+            near,
             seed=common.seed,
             controls=controls,
             blind=blind,
             budget=budget,
             reviewer=reviewer,
         )
-        images = _images(found, console)
         fingerprint = str(found.settings.get("fingerprint", ""))
         session = Session.open(found.path)
         token = secrets.token_urlsafe(32)
@@ -141,6 +145,7 @@ def review(
                 images=images,
                 budget=budget,
                 secret=session.secret,
+                near=near,
             )
             _announce(console, host, taken, token, opens=open_)
             _serve(app, listening)
@@ -170,6 +175,7 @@ def _check_host(host: str, *, understood: bool) -> None:
 
 def _queue(
     found: AuditDirectory,
+    near: np.ndarray | None,
     *,
     seed: int,
     controls: float,
@@ -194,6 +200,7 @@ def _queue(
         blind=blind,
         budget=budget,
         reviewer=reviewer,
+        near=near,
     )
 
 
@@ -233,7 +240,11 @@ def _listen(host: str, port: int | None, session: Session) -> socket.socket:
 
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
+    listening = socket.create_server((host, port), family=family)
+    # Connections inherit it. Without it the body of an answer waits 40 ms for the head's receipt,
+    # as asyncio sets it only where it made the socket itself.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def _announce(console: Console, host: str, port: int, token: str, *, opens: bool) -> None:
@@ -282,5 +293,5 @@ def _text(summary: dict[str, Any]) -> str:
             f"about {left['estimate']:,.0f} errors left in the rest, 95 % interval "
             f"{left['low']:,.0f} to {left['high']:,.0f}"
         )
-    lines.append("next: errata report AUDIT")
+    lines.append("next: errata apply AUDIT")
     return "\n".join(lines)

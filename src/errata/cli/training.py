@@ -121,6 +121,7 @@ def settings_from(
         flag=find.flag,
         obvious=find.obvious,
         folds=find.folds,
+        open_set=find.open_set,
         source=SourceSettings(
             spec=spec,
             labels=source.labels,

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 
 from errata.confidence.transitions import Floats, inverse_of
 
-__all__ = ["adaptive_scores", "conformal_threshold", "plain_scores", "selective_threshold"]
+__all__ = [
+    "adaptive_scores",
+    "confidence_at",
+    "conformal_curve",
+    "conformal_threshold",
+    "plain_scores",
+    "selective_curve",
+    "selective_threshold",
+    "threshold_at",
+]
 
 _SURE = 1.645
 """Standard errors to the end of a one-sided interval of 95 %."""
@@ -68,19 +77,60 @@ def conformal_threshold(
     correction by one row.
     """
     assert 0 < coverage < 1, coverage
-    rows, classes = scores.shape
+    rows = len(scores)
     if transition is None:
         own = np.sort(scores[np.arange(rows), labels])
         place = int(np.ceil((rows + 1) * coverage)) - 1
         return float(own[place]) if place < rows else float("inf")
+    limits, shares = conformal_curve(scores, labels, transition=transition)
+    return threshold_at(limits, shares, rows=rows, coverage=coverage)
+
+
+def conformal_curve(
+    scores: Floats, labels: NDArray[np.int64], *, transition: Floats
+) -> tuple[Floats, Floats]:
+    """Estimate how many true labels score at most so much, for every score where that grows.
+
+    Args:
+        scores: Of every class, [N, C], on rows that were not trained on.
+        labels: Given labels, [N].
+        transition: T, [C, C], which has an inverse.
+
+    Returns:
+        ``(limits, shares)``, [m] each, both rising: up to the score ``limits[i]`` lie
+        ``shares[i]`` of the true labels. A last share may lie a little above 1.
+
+    Example:
+        >>> scores = np.array([[0.1, 0.9], [0.7, 0.3]])
+        >>> limits, shares = conformal_curve(scores, np.array([0, 1]), transition=np.eye(2))
+        >>> limits.tolist(), shares.tolist()
+        ([0.1, 0.3], [0.5, 1.0])
+    """
+    rows, classes = scores.shape
     weights = inverse_of(transition, classes)[labels].ravel()
     order = np.argsort(scores, axis=None, kind="stable")
     share = np.cumsum(weights[order]) / rows
     # Negative weights make it fall here and there; what was reached once counts as reached.
     reached = np.maximum.accumulate(share)
+    grows = np.diff(reached, prepend=0.0) > 0
+    return np.asarray(scores, dtype=np.float64).ravel()[order[grows]], reached[grows]
+
+
+def threshold_at(limits: Floats, shares: Floats, *, rows: int, coverage: float) -> float:
+    """Read off a curve of `conformal_curve` the score up to which a label belongs to the set.
+
+    Args:
+        limits: [m].
+        shares: [m].
+        rows: How many rows the curve was made from.
+        coverage: Above 0 and below 1.
+
+    Returns:
+        The threshold; infinity where the curve never reaches the coverage.
+    """
     wanted = coverage * (rows + 1) / rows
-    place = int(np.searchsorted(reached, wanted - 1e-12))
-    return float(scores.ravel()[order[place]]) if place < len(order) else float("inf")
+    place = int(np.searchsorted(shares, wanted - 1e-12))
+    return float(limits[place]) if place < len(limits) else float("inf")
 
 
 def selective_threshold(
@@ -107,6 +157,21 @@ def selective_threshold(
         Answer where the highest probability is at least this; infinity where no share of the rows
         can be answered at that risk.
     """
+    confidence, highest = selective_curve(probs, labels, transition=transition)
+    return confidence_at(confidence, highest, risk=risk, least=least)
+
+
+def selective_curve(
+    probs: Floats, labels: NDArray[np.int64], *, transition: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Bound the share of wrong answers among the surest ones, for every number of them.
+
+    Arguments are those of `selective_threshold`.
+
+    Returns:
+        ``(confidence, highest)``, [N] each, surest row first: the confidence of the row, and the
+        upper end of a one-sided 95 % interval of the share of wrong answers down to it.
+    """
     table = np.asarray(probs, dtype=np.float64)
     confidence, best = table.max(1), table.argmax(1)
     right = inverse_of(transition, table.shape[1])[labels, best]
@@ -115,6 +180,15 @@ def selective_threshold(
     means = np.cumsum(1 - right[order]) / answered
     squares = np.cumsum(np.square(1 - right[order])) / answered
     errors = np.sqrt(np.maximum(squares - np.square(means), 0.0) / answered)
-    fine = np.flatnonzero(means + _SURE * errors <= risk)
+    return confidence[order], means + _SURE * errors
+
+
+def confidence_at(confidence: Floats, highest: Floats, *, risk: float, least: int = 50) -> float:
+    """Read off a curve of `selective_curve` the confidence from which on to answer.
+
+    Returns:
+        Infinity where no share of the rows can be answered at that risk.
+    """
+    fine = np.flatnonzero(highest <= risk)
     fine = fine[fine >= least - 1]
-    return float(confidence[order[fine[-1]]]) if len(fine) else float("inf")
+    return float(confidence[fine[-1]]) if len(fine) else float("inf")

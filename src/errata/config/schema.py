@@ -77,6 +77,7 @@ class Settings:
         obvious: Probability above which a flagged row is called obvious.
         folds: Held-out folds; 0 trains once.
         features: ``.npy`` file of features [N, D], for neighbours.
+        open_set: Look for samples of no class as well.
         stage: The program, resolved from the recipe.
     """
 
@@ -88,6 +89,7 @@ class Settings:
     obvious: float = 0.95
     folds: int = 0
     features: str | None = None
+    open_set: bool = False
     source: SourceSettings = field(default_factory=SourceSettings)
     engine: Engine = field(default_factory=Engine)
     stage: list[StageSettings] = field(default_factory=list)

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
+from errata.confidence.calibration import Calibration
 from errata.engine.dist import autocast, pick_device, pick_precision
 from errata.engine.feed import Feed, Scale
 from errata.engine.net import Net
@@ -22,9 +23,17 @@ from errata.types import Source
 __all__ = ["SavedModel", "load_model", "save_model"]
 
 VERSION = 1
+_CALIBRATION = "calibration."
 
 
-def save_model(run: TrainingRun, folder: Path, *, model: str, facts: dict[str, Any]) -> None:
+def save_model(
+    run: TrainingRun,
+    folder: Path,
+    *,
+    model: str,
+    facts: dict[str, Any],
+    calibration: Calibration | None = None,
+) -> None:
     """Write ``model.safetensors`` and ``model.json``.
 
     Args:
@@ -32,6 +41,7 @@ def save_model(run: TrainingRun, folder: Path, *, model: str, facts: dict[str, A
         folder: Made if missing.
         model: Name of the model, as `build_model` knows it; empty for a module of the user's.
         facts: Further entries of the JSON file, such as the recipe.
+        calibration: How to read its probabilities; None where it has none.
     """
     assert run.scale is not None
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,6 +50,8 @@ def save_model(run: TrainingRun, folder: Path, *, model: str, facts: dict[str, A
         for k, net in enumerate(run.nets)
         for name, value in net.body.state_dict().items()
     }
+    for name, array in ({} if calibration is None else calibration.arrays()).items():
+        weights[_CALIBRATION + name] = torch.from_numpy(array)
     save_file(weights, folder / "model.safetensors")
     document = {
         "version": VERSION,
@@ -49,6 +61,7 @@ def save_model(run: TrainingRun, folder: Path, *, model: str, facts: dict[str, A
         "classes": list(run.source.classes),
         "mean": list(run.scale.mean),
         "std": list(run.scale.std),
+        "calibration": None if calibration is None else calibration.numbers(),
         **facts,
     }
     text = json.dumps(document, indent=2, ensure_ascii=False)
@@ -64,6 +77,8 @@ class SavedModel:
     classes: tuple[str, ...]
     scale: Scale
     engine: Engine
+    calibration: Calibration | None = None
+    """How to read its probabilities; None where no rows were held out for it."""
 
     def predict(self, source: Source) -> torch.Tensor:
         """Give the mean softmax of the nets for every row of a source: [N, C] float32."""
@@ -105,6 +120,7 @@ def load_model(folder: Path, *, engine: Engine | None = None) -> SavedModel:
             own = {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
             body.load_state_dict(own)
             nets.append(Net(body))
+        calibration = _calibration(document.get("calibration"), weights, len(classes))
     except FileNotFoundError:
         raise SettingsError(
             f"`{folder}` holds no model; allowed: a folder with model.json and "
@@ -121,4 +137,21 @@ def load_model(folder: Path, *, engine: Engine | None = None) -> SavedModel:
         classes=classes,
         scale=Scale(tuple(document["mean"]), tuple(document["std"])),
         engine=engine or Engine(),
+        calibration=calibration,
     )
+
+
+def _calibration(
+    numbers: dict[str, Any] | None, weights: dict[str, torch.Tensor], classes: int
+) -> Calibration | None:
+    if numbers is None:
+        return None
+    arrays = {
+        name.removeprefix(_CALIBRATION): value.double().numpy()
+        for name, value in weights.items()
+        if name.startswith(_CALIBRATION)
+    }
+    found = Calibration.of(numbers, arrays)
+    if found.transition.shape != (classes, classes):
+        raise ValueError("its calibration is of other classes")
+    return found

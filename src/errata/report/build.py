@@ -15,7 +15,7 @@ import numpy as np
 from errata.directory import AuditDirectory, guard_writes
 from errata.errors import SettingsError
 from errata.record import SampleRecord
-from errata.report import curves, figures, recipe, sections, words
+from errata.report import curves, figures, recipe, reliability, sections, words
 from errata.report.columns import Columns
 from errata.report.pictures import Picture, picture_of
 
@@ -92,7 +92,7 @@ def _page(audit: AuditDirectory, show: Callable[[int], bytes], gallery: int) -> 
         "num_pairs": len(pairs),
         "map": sections.confusion_map(columns, pairs),
         "losses": curves.loss_figures(columns),
-        "training": curves.training_figures(columns),
+        "training": curves.training_figures(columns) + reliability.reliability_figures(summary),
         "recipe_notes": recipe.recipe_notes(audit),
         "recipe_figures": recipe.recipe_figures(audit),
         "label_steps": recipe.label_steps(audit),

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from errata.correct.lineage import moved_facts
 from errata.directory import AuditDirectory
 from errata.issues import TIERS
 from errata.report import figures
@@ -183,6 +184,7 @@ def facts(audit: AuditDirectory, columns: Columns) -> list[tuple[str, str]]:
         ("seed", summary.get("seed")),
         ("date", _day(summary.get("date") or audit.settings.get("date"))),
         ("errata", summary.get("version")),
+        *moved_facts(audit),
     ]
     return [(name, str(value)) for name, value in pairs if value not in (None, "")]
 

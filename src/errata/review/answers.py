@@ -9,11 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-__all__ = ["Answer", "RefusedError", "read_answer", "read_form", "read_json"]
+__all__ = [
+    "Answer",
+    "Batch",
+    "RefusedError",
+    "read_answer",
+    "read_batch",
+    "read_batch_form",
+    "read_form",
+    "read_json",
+]
 
 VERDICTS = ("keep", "relabel", "drop", "unsure", "undo")
 _MOST_SECONDS = 86_400.0
 _LONGEST_UID = 100
+_MOST_ROWS = 200
 
 
 class RefusedError(Exception):
@@ -41,6 +51,23 @@ class Answer:
     seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What a person decided about several rows at once, checked."""
+
+    uid: str
+    rows: tuple[int, ...]
+    verdict: str
+    """``relabel`` (rows that have the label already are kept), ``keep``, ``drop`` or ``undo``."""
+    label: str | None = None
+    seconds: float | None = None
+    """How long the person looked at all of them."""
+
+    def uid_of(self, row: int) -> str:
+        """Give the id of the verdict on one of the rows."""
+        return f"{self.uid}:{row}"
+
+
 def read_json(body: bytes) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -63,22 +90,29 @@ def read_form(body: bytes) -> dict[str, Any]:
     Raises:
         RefusedError: The body is no such thing (400).
     """
-    try:
-        pairs = parse_qsl(body.decode("ascii"), errors="strict", max_num_fields=20)
-    except ValueError:
-        raise RefusedError(400, "the body is no form in UTF-8") from None
+    pairs = _pairs(body, most=20)
     fields: dict[str, Any] = dict(pairs)
     if len(fields) != len(pairs):
         raise RefusedError(400, "a field of the form is there twice")
-    row, seconds = fields.get("row", ""), fields.get("seconds", "")
-    if row.isascii() and row.isdecimal() and len(row) <= 12:
-        fields["row"] = int(row)
-    if seconds:
-        try:
-            fields["seconds"] = float(seconds)
-        except ValueError:
-            raise RefusedError(400, "`seconds` is no number") from None
-    return fields
+    return _with_numbers(fields)
+
+
+def read_batch_form(body: bytes) -> dict[str, Any]:
+    """Read the fields of a form with one ``row`` for each row that is ticked.
+
+    Raises:
+        RefusedError: The body is no such thing (400).
+    """
+    pairs = _pairs(body, most=_MOST_ROWS + 20)
+    fields: dict[str, Any] = {"rows": [_number(text) for name, text in pairs if name == "row"]}
+    others = [(name, text) for name, text in pairs if name != "row"]
+    fields |= dict(others)
+    if len(fields) != len(others) + 1:
+        raise RefusedError(400, "a field of the form is there twice")
+    if "label" in fields:
+        # A button carries one value, and that is the label.
+        fields.setdefault("verdict", "relabel")
+    return _with_numbers(fields)
 
 
 def read_answer(fields: Mapping[str, Any], *, num_rows: int, classes: Collection[str]) -> Answer:
@@ -112,6 +146,65 @@ def read_answer(fields: Mapping[str, Any], *, num_rows: int, classes: Collection
         raise RefusedError(404, f"row `{row}` is not in this audit; allowed: 0 to {num_rows - 1}")
     label = _label(fields.get("label"), verdict, classes)
     return Answer(uid, row, verdict, label, _seconds(fields.get("seconds")))
+
+
+def read_batch(fields: Mapping[str, Any], *, num_rows: int, classes: Collection[str]) -> Batch:
+    """Check every field of a verdict on several rows.
+
+    Args:
+        fields: `uid`, `rows`, `verdict`, and if wanted `label` and `seconds`; nothing else.
+        num_rows: Rows of the audit.
+        classes: Names of its classes.
+
+    Raises:
+        RefusedError: A field is not allowed (400), or the audit has no such row (404).
+
+    Example:
+        >>> fields = {"uid": "a", "rows": [3, 4], "verdict": "keep"}
+        >>> read_batch(fields, num_rows=9, classes=["cat"]).uid_of(3)
+        'a:3'
+    """
+    rows = fields.get("rows")
+    if not isinstance(rows, list) or not 0 < len(rows) <= _MOST_ROWS:
+        raise RefusedError(400, f"no row is ticked, or too many are; allowed: 1 to {_MOST_ROWS}")
+    if fields.get("verdict") == "unsure":
+        raise RefusedError(400, "`unsure` is for one row; leave rows out that you are unsure of")
+    others = {name: value for name, value in fields.items() if name not in ("rows", "row")}
+    if "row" in fields:
+        raise RefusedError(400, "field `row` is unknown; the rows are in `rows`")
+    read = [read_answer({**others, "row": row}, num_rows=num_rows, classes=classes) for row in rows]
+    found = tuple(answer.row for answer in read)
+    if len(set(found)) != len(found):
+        raise RefusedError(400, "a row is there twice")
+    first = read[0]
+    # The id of each verdict has the row behind it.
+    if len(first.uid) > _LONGEST_UID - 13:
+        raise RefusedError(400, f"`uid` is too long; allowed: {_LONGEST_UID - 13} characters")
+    return Batch(first.uid, found, first.verdict, first.label, first.seconds)
+
+
+def _pairs(body: bytes, *, most: int) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(body.decode("ascii"), errors="strict", max_num_fields=most)
+    except ValueError:
+        raise RefusedError(400, "the body is no form in UTF-8") from None
+
+
+def _number(text: str) -> int | str:
+    """Read plain digits; anything else stays text, to be refused as such."""
+    plain = text.isascii() and text.isdecimal() and len(text) <= 12
+    return int(text) if plain else text
+
+
+def _with_numbers(fields: dict[str, Any]) -> dict[str, Any]:
+    if "row" in fields:
+        fields["row"] = _number(fields["row"])
+    if "seconds" in fields:
+        try:
+            fields["seconds"] = float(fields["seconds"])
+        except ValueError:
+            raise RefusedError(400, "`seconds` is no number") from None
+    return fields
 
 
 def _label(label: Any, verdict: str, classes: Collection[str]) -> str | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from errata.review.answers import Answer, RefusedError
-from errata.review.estimate import agreement, errors_left
+from errata.review.answers import Answer, Batch, RefusedError
+from errata.review.batches import add_all
+from errata.review.estimate import agreement, errors_left, may_stop
 from errata.review.journal import Verdict
 from errata.review.queue import Card
 
@@ -18,10 +20,22 @@ if TYPE_CHECKING:
 __all__ = ["Desk", "JournalLike", "QueueLike"]
 
 Current = Mapping[int, Mapping[str, Verdict]]
+STOP_AT = 0.01
+"""Share of wrong labels among all rows at which a review may stop."""
 
 
 class JournalLike(Protocol):
     """What is asked of `errata.review.journal.Journal`."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        ...
+
+    @property
+    def audit(self) -> str:
+        """What tells its audit from others."""
+        ...
 
     def add(self, verdict: Verdict) -> bool:
         """Store a verdict; it is on disk when this returns."""
@@ -70,6 +84,9 @@ class Desk:
         self._journal = journal
         self._queue = queue
         self._shown: dict[int, Card] = {}
+        self._has_recalled = False
+        self._last_left: dict[str, float] | None = None
+        self.may_stop = False
         mine = [verdict for verdict in journal.all() if verdict.reviewer == reviewer]
         self._seconds = sum(verdict.seconds or 0.0 for verdict in mine)
         self._known = {verdict.uid: verdict for verdict in mine}
@@ -110,6 +127,19 @@ class Desk:
         """Give the verdict of this reviewer that stands on a row."""
         return self._journal.current().get(row, {}).get(self.reviewer)
 
+    @property
+    def last_rows(self) -> list[int]:
+        """The rows that were judged with the last action, one or many."""
+        if not self._trail:
+            return []
+        batch = self._last_of[self._trail[-1]].uid.rpartition(":")[0]
+        found: list[int] = []
+        for row in reversed(self._trail):
+            if found and self._last_of[row].uid != f"{batch}:{row}":
+                break
+            found.append(row)
+        return found[::-1]
+
     def record(self, answer: Answer) -> None:
         """Write a verdict; it is on disk when this returns, and a repeated one counts once.
 
@@ -117,21 +147,63 @@ class Desk:
             RefusedError: Another verdict had the same id (400).
             OutputError: The journal cannot be written.
         """
-        known = self._known.get(answer.uid)
-        if known is not None:
-            same = (known.row, known.verdict, known.label) == (
-                answer.row,
-                answer.verdict,
-                answer.label,
-            )
-            if not same:
-                raise RefusedError(
-                    400, f"`uid` `{answer.uid}` was another verdict's; draw a new one"
-                )
+        if self._is_known(answer):
             return
-        card = self._card_of(answer.row)
+        verdict = self._verdict(answer, self._card_of(answer.row))
+        self._note(verdict, is_new=self._journal.add(verdict))
+
+    def record_all(self, batch: Batch) -> None:
+        """Write a verdict for each row, all or none; they are on disk when this returns.
+
+        Raises:
+            RefusedError: Another verdict had the same id (400).
+            OutputError: The journal cannot be written.
+        """
+        # Rows of a batch were seen with their proposals, and somebody chose them.
+        answers = [answer for answer in self._answers(batch) if not self._is_known(answer)]
+        verdicts = [
+            self._verdict(answer, Card(answer.row, blind=False, control=False, stratum="grid"))
+            for answer in answers
+        ]
+        if verdicts:
+            add_all(self._journal.path, verdicts, audit=self._journal.audit)
+        for verdict in verdicts:
+            self._note(verdict, is_new=True)
+
+    def room(self, most: int) -> int:
+        """Tell how many rows may be judged at once, so that the budget holds; at most `most`."""
+        return most if self.budget is None else max(min(most, self.budget - self._count()), 0)
+
+    def judged(self) -> list[int]:
+        """List the rows that somebody has judged."""
+        return list(self._journal.current())
+
+    def _count(self) -> int:
+        return sum(self.reviewer in verdicts for verdicts in self._journal.current().values())
+
+    def _answers(self, batch: Batch) -> list[Answer]:
+        """Spell a batch out: a row that has the label already is kept."""
+        seconds = None if batch.seconds is None else batch.seconds / len(batch.rows)
+        ledger, found = self.audit.ledger, []
+        for row in batch.rows:
+            given = int(ledger.given[row])
+            keeps = given >= 0 and batch.label == ledger.classes[given]
+            verdict, label = ("keep", None) if keeps else (batch.verdict, batch.label)
+            found.append(Answer(batch.uid_of(row), row, verdict, label, seconds))
+        return found
+
+    def _is_known(self, answer: Answer) -> bool:
+        known = self._known.get(answer.uid)
+        if known is None:
+            return False
+        told = (answer.row, answer.verdict, answer.label)
+        if (known.row, known.verdict, known.label) != told:
+            raise RefusedError(400, f"`uid` `{answer.uid}` was another verdict's; draw a new one")
+        return True
+
+    def _verdict(self, answer: Answer, card: Card) -> Verdict:
         record = self.audit.record(answer.row)
-        verdict = Verdict(
+        return Verdict(
             uid=answer.uid,
             row=answer.row,
             id=record.id,
@@ -143,20 +215,35 @@ class Desk:
             control=card.control,
             proposed=None if card.blind else record.proposed,
         )
-        if self._journal.add(verdict):
-            self._seconds += answer.seconds or 0.0
+
+    def _note(self, verdict: Verdict, *, is_new: bool) -> None:
+        if is_new:
+            self._seconds += verdict.seconds or 0.0
             _follow(self._trail, verdict)
-        self._known[answer.uid] = verdict
-        self._last_of[answer.row] = verdict
+        self._known[verdict.uid] = verdict
+        self._last_of[verdict.row] = verdict
 
     def progress(self) -> dict[str, Any]:
         """Tell how far the work has come: cards, budget, minutes, errors left."""
         current = self._journal.current()
+        self._last_left = self._left(current)
+        return self._progress(current)
+
+    def progress_so_far(self) -> dict[str, Any]:
+        """Tell the same with the errors left as they were last estimated, which takes no time."""
+        return self._progress(self._journal.current())
+
+    @property
+    def has_controls(self) -> bool:
+        """Whether a random card was judged; without one nothing is known of the rest."""
+        return any(v.control for by in self._journal.current().values() for v in by.values())
+
+    def _progress(self, current: Current) -> dict[str, Any]:
         return {
             "shown": sum(self.reviewer in verdicts for verdicts in current.values()),
             "budget": self.budget,
             "minutes": round(self._seconds / 60, 2),
-            "errors_left": self._left(current),
+            "errors_left": self._last_left,
         }
 
     def summary(self) -> dict[str, Any]:
@@ -182,6 +269,7 @@ class Desk:
             np.array(control, dtype=bool),
             suspicion=self._suspicion,
         )
+        self.may_stop = may_stop(left, len(self._flagged), STOP_AT)
         return {
             "estimate": float(left.estimate),
             "low": float(left.low),
@@ -190,11 +278,12 @@ class Desk:
 
     def _card_of(self, row: int) -> Card:
         """Recall how a row was shown, also by a server that was restarted since."""
+        if not self._has_recalled:
+            # The card that was on the desk when the server before this one ended.
+            self._has_recalled = True
+            self.next_card()
         if row in self._shown:
             return self._shown[row]
-        coming = self._queue.next(self._journal.current())
-        if coming is not None and coming.row == row:
-            return coming
         # A row that somebody chose is no random draw, so it must not count as a control.
         return self.card_again(row) or Card(row=row, blind=False, control=False, stratum="chosen")
 

@@ -1,37 +1,36 @@
-"""What a review has shown: errors that are left, agreement, when to stop, better probabilities.
+"""What a review has shown: errors that are left, agreement, when to stop.
 
 Controls are rows drawn at random from all that nobody has reviewed, apart for flagged and unflagged
 rows. They say how many errors are left in the rest; the suspects say nothing of it, as they were
 chosen for being suspicious.
 
-Shapes: N rows, n reviewed rows.
+Shapes: N rows, n reviewed rows, m controls of one stratum.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from errata.detect.phantom import isotonic
-
 if TYPE_CHECKING:
     from errata.review.journal import Verdict
 
-__all__ = ["Left", "agreement", "errors_left", "may_stop", "recalibrate"]
+__all__ = ["Left", "agreement", "errors_left", "may_stop"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_DRAWS = 4000
-_BINS = 50
-_PRIOR_ROWS = 5.0
+_POINTS = 512
+_NEGLIGIBLE = 20.0
+"""Counts whose log-probability is this far below the best are left out."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,19 @@ class Left:
     controls: int
 
 
+class _Draws(NamedTuple):
+    """Controls of one stratum, and the pool that each was drawn from."""
+
+    left: int
+    """Rows of the stratum that nobody has reviewed."""
+    wrong: Bools
+    """Whether each control was wrong, [m]."""
+    pool: Ints
+    """Rows that each was drawn from, itself included, [m]."""
+    found: Ints
+    """Wrong ones among those that were found later, itself included, [m]."""
+
+
 def errors_left(
     flagged: Bools,
     reviewed: Ints,
@@ -61,39 +73,104 @@ def errors_left(
 ) -> Left:
     """Estimate the wrong labels among rows that nobody has reviewed.
 
-    In each stratum the share of wrong labels has the Jeffreys posterior of its controls, and the
-    number among the rows left, which alone are unknown, follows from it: so reviewing all leaves
-    nothing to estimate. A control that is more suspicious than every row left speaks of rows that
-    are left no longer, and is not counted. Others that suspects have thinned out around still
-    count, so that the estimate errs upwards a little.
+    Every control was drawn from the rows that nobody had reviewed then. Those that are wrong and
+    were found since are known, so each draw says something of the rest alone, however the suspects
+    were chosen between the draws: no later choice makes the estimate lean. In each stratum the
+    number left has the posterior of its draws under Jeffreys' prior; drawing without replacement
+    makes it sure where all is reviewed. The interval is that of the sum, with equal tails; for
+    its lower end, strata in which no control was wrong hold no errors. A control that is more
+    suspicious than every row left speaks of rows that are left no longer, and is not counted.
 
     Args:
         flagged: [N].
-        reviewed: Rows with a decision, [n].
+        reviewed: Rows with a decision, in the order in which they got it, [n].
         wrong: Whether each had a wrong label, [n].
         control: Whether each was drawn at random, [n].
-        suspicion: [N], by which suspects came up; None counts every control, which errs upwards
-            more.
+        suspicion: [N], by which suspects came up, NaN for rows that never come, which are no
+            part of the estimate; None counts every control.
+
+    Example:
+        >>> flagged, controls = np.zeros(1000, bool), np.arange(200)
+        >>> left = errors_left(flagged, controls, controls < 10, np.ones(200, bool))
+        >>> left.estimate, left.low, left.high
+        (40.0, 18.0, 73.0)
     """
-    rng = np.random.default_rng(0)
-    total, mean, used = np.zeros(_DRAWS), 0.0, 0
-    for stratum in (True, False):
-        members = flagged == stratum
-        inside = members[reviewed]
-        left = int(members.sum() - inside.sum())
-        sample = inside & control
-        if suspicion is not None:
-            rest = members.copy()
-            rest[reviewed] = False
-            highest = np.nanmax(suspicion[rest], initial=-np.inf)
-            sample &= suspicion[reviewed] <= highest
-        hits, rows = int(wrong[sample].sum()), int(sample.sum())
-        used += rows
-        shares = rng.beta(hits + 0.5, rows - hits + 0.5, _DRAWS)
-        total += rng.binomial(left, shares)
-        mean += left * (hits / rows if rows else 0.5)
-    low, high = np.quantile(total, [0.025, 0.975])
-    return Left(float(mean), float(min(low, mean)), float(max(high, mean)), used)
+    strata = [
+        _draws(flagged == stratum, reviewed, wrong, control, suspicion) for stratum in (True, False)
+    ]
+    first, second = (_spread(draws) for draws in strata)
+    high = np.quantile(np.add.outer(first, second), 0.975, method="inverted_cdf")
+    # Where no control was wrong, nothing speaks against a stratum without errors, though the
+    # posterior has little room for none at all.
+    first, second = (
+        spread if draws.wrong.any() else np.zeros(1)
+        for spread, draws in zip((first, second), strata, strict=True)
+    )
+    low = np.quantile(np.add.outer(first, second), 0.025, method="inverted_cdf")
+    mean = sum(map(_mean, strata))
+    used = sum(len(draws.wrong) for draws in strata)
+    return Left(mean, float(min(low, mean)), float(max(high, mean)), used)
+
+
+def _draws(
+    members: Bools, reviewed: Ints, wrong: Bools, control: Bools, suspicion: Floats | None
+) -> _Draws:
+    """Collect the controls that speak of the rows left in a stratum."""
+    rest = members.copy()
+    rest[reviewed] = False
+    inside = members[reviewed]
+    if suspicion is not None:
+        rest &= ~np.isnan(suspicion)
+        inside &= suspicion[reviewed] <= suspicion[rest].max(initial=-np.inf)
+    left = int(np.count_nonzero(rest))
+    wrong, control = wrong[inside], control[inside]
+    later = np.arange(len(wrong), 0, -1)
+    found = wrong[::-1].cumsum()[::-1]
+    return _Draws(left, wrong[control], left + later[control], found[control])
+
+
+def _mean(draws: _Draws) -> float:
+    """Estimate how many are wrong among the rows left, without leaning to either side."""
+    hits, rows = int(draws.wrong.sum()), len(draws.wrong)
+    if not rows or not draws.left:
+        return 0.5 * draws.left
+    # Controls count as part of what is left, in every draw alike; what suspects found after a draw
+    # is taken off. Without suspects between the draws the share is that of wrong controls.
+    later_rows = np.arange(rows, 0, -1)
+    later_hits = draws.wrong[::-1].cumsum()[::-1]
+    pool = draws.pool + rows - later_rows
+    by_suspects = draws.found - later_hits
+    share = (hits - (by_suspects / pool).sum()) / ((draws.left + rows) / pool).sum()
+    return float(np.clip(draws.left * share, 0, draws.left))
+
+
+def _spread(draws: _Draws) -> Floats:
+    """Give as many equally likely numbers of wrong rows, by their posterior."""
+    if not draws.left:
+        return np.zeros(1)
+    counts = np.unique(np.round(draws.left * np.linspace(0, 1, _POINTS // 2) ** 2))
+    heights = _log_posterior(draws, counts)
+    near = np.flatnonzero(heights > heights.max() - _NEGLIGIBLE)
+    low, high = counts[max(near[0] - 1, 0)], counts[min(near[-1] + 1, len(counts) - 1)]
+    counts = np.unique(np.round(np.linspace(low, high, _POINTS)))
+    heights = _log_posterior(draws, counts)
+    # Each count stands for those nearer to it than to the next.
+    gaps = np.diff(counts, prepend=counts[0] - 1, append=counts[-1] + 1)
+    sums = (np.exp(heights - heights.max()) * (gaps[1:] + gaps[:-1]) / 2).cumsum()
+    places = np.searchsorted(sums / sums[-1], (np.arange(_POINTS) + 0.5) / _POINTS)
+    return counts[places]
+
+
+def _log_posterior(draws: _Draws, counts: Floats) -> Floats:
+    """Give the log-probability of each number of wrong rows left, up to a constant."""
+    hits, rows = int(draws.wrong.sum()), len(draws.wrong)
+    ones = [math.lgamma(k + hits + 0.5) - math.lgamma(k + hits + 1) for k in counts.tolist()]
+    others = (draws.left - counts + rows - hits).tolist()
+    zeros = [math.lgamma(k + 0.5) - math.lgamma(k + 1) for k in others]
+    wrong = draws.found[draws.wrong][:, None] + counts
+    right = (draws.pool - draws.found)[~draws.wrong][:, None] - counts
+    found: Floats = np.log(wrong).sum(0) + np.log(right).sum(0) + np.array(ones) + np.array(zeros)
+    return found
 
 
 def may_stop(left: Left, rows: int, share: float) -> bool:
@@ -134,39 +211,3 @@ def agreement(current: Mapping[int, Mapping[str, Verdict]]) -> dict[str, float |
         "kept_blind": blind,
         "kept_shown": shown,
     }
-
-
-def recalibrate(p_wrong: Floats, rows: Ints, wrong: Bools) -> Floats:
-    """Bring probabilities of being wrong in line with verdicts, without changing their order.
-
-    Bins of equally many rows count as five verdicts at their mean probability, and the verdicts on
-    their rows are added; means that fall are then pooled. Few verdicts therefore change little.
-
-    Args:
-        p_wrong: [N]; NaN stays NaN.
-        rows: Reviewed rows, [n].
-        wrong: What was found of them, [n].
-    """
-    known = ~np.isnan(p_wrong)
-    if not known.any() or not len(rows):
-        return p_wrong.copy()
-    edges = np.unique(np.quantile(p_wrong[known], np.linspace(0, 1, _BINS + 1)[1:-1]))
-    place = np.searchsorted(edges, p_wrong, side="right")
-    size = len(edges) + 1
-    members = np.maximum(np.bincount(place[known], minlength=size), 1)
-    prior = np.bincount(place[known], p_wrong[known], minlength=size) / members
-    judged = rows[known[rows]]
-    seen = np.bincount(place[judged], minlength=size)
-    hits = np.bincount(place[judged], wrong[known[rows]].astype(np.float64), minlength=size)
-    weights = seen + _PRIOR_ROWS
-    means = isotonic((hits + _PRIOR_ROWS * prior) / weights, weights)
-    found = np.full(len(p_wrong), np.nan)
-    # The shift of a bin moves its rows, so that rows of one bin stay in their order.
-    moved = p_wrong + (means - prior)[place]
-    found[known] = np.clip(moved[known], 0.0, 1.0)
-    order = np.argsort(p_wrong[known], kind="stable")
-    risen = np.maximum.accumulate(found[known][order])
-    values = np.empty_like(risen)
-    values[order] = risen
-    found[known] = values
-    return found

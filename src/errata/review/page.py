@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from errata.record import SampleRecord
 from errata.report import figures, words
@@ -22,6 +23,7 @@ from errata.report.columns import Columns
 
 if TYPE_CHECKING:
     from errata.directory import AuditDirectory
+    from errata.review.grid import Kind
     from errata.review.queue import Card
 
 __all__ = ["Choice", "Examples", "Page", "choice_keys"]
@@ -85,6 +87,11 @@ class Page:
         self._examples: dict[int, tuple[int, ...]] = {}
         self._confused: dict[int, list[str]] = {}
 
+    def prepare(self) -> None:
+        """Do what takes long in a large audit, so that the first card does not wait for it."""
+        # Reading a cached property is what fills it.
+        _ = self._given, self._is_calm, self._top
+
     def image(self, row: int) -> str:
         """Give the address of the picture of a row."""
         return f"/image/{row}?audit={self._tag}"
@@ -128,6 +135,49 @@ class Page:
             "choices": self._choices(record, blind=blind),
         }
 
+    def cell(self, row: int) -> dict[str, Any]:
+        """Give what one row of a grid shows."""
+        number = int(self.audit.ledger.given[row])
+        return {
+            "row": row,
+            "id": str(self.audit.ledger.ids[row]),
+            "image": self.image(row),
+            "given": self.classes[number] if number >= 0 else None,
+        }
+
+    def kind(self, kind: Kind, *, is_here: bool) -> dict[str, Any]:
+        """Give what a link to a kind of suspects shows."""
+        return {
+            "given": self.classes[kind.given],
+            "proposed": self.classes[kind.proposed],
+            "count": kind.count,
+            "where": f"?given={kind.given}&proposed={kind.proposed}",
+            "is_here": is_here,
+        }
+
+    def kind_grid(self, rows: list[int], given: int, proposed: int) -> dict[str, Any]:
+        """Give what the template of a grid shows of suspects of one kind."""
+        return {
+            "cells": [self.cell(row) for row in rows],
+            "given": self.classes[given],
+            "proposed": self.classes[proposed],
+            "labels": [Choice("p", self.classes[proposed])],
+            "hidden": {"given": given, "proposed": proposed, "after": rows[-1]},
+        }
+
+    def near_grid(self, rows: list[int]) -> dict[str, Any]:
+        """Give what it shows of near-duplicates, with the labels that one of them has."""
+        records = [self.audit.record(row) for row in rows]
+        found = [name for record in records for name in (record.given, record.proposed) if name]
+        names = [name for name, _ in Counter(found).most_common(_SHORTLIST)]
+        return {
+            "cells": [self.cell(row) for row in rows],
+            "given": None,
+            "proposed": None,
+            "labels": [Choice(str(place + 1), name) for place, name in enumerate(names)],
+            "hidden": {},
+        }
+
     def _choices(self, record: SampleRecord, *, blind: bool) -> list[Choice]:
         if len(self.classes) <= MOST_KEYS:
             return choice_keys(self.classes)
@@ -142,11 +192,11 @@ class Page:
             return []
         number = self.classes.index(given)
         if number not in self._confused:
-            issues = self.audit.issues
-            here = np.asarray(self.audit.ledger.given)[issues.rows] == number
-            counts = Counter(issues.proposed[here & (issues.proposed >= 0)].tolist())
-            ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-            self._confused[number] = [self.classes[other] for other, _ in ranked[: _SHORTLIST + 1]]
+            proposed = self.audit.issues.proposed
+            here = (self._given == number) & (proposed >= 0)
+            counts = np.bincount(proposed[here], minlength=len(self.classes))
+            ranked = np.argsort(-counts, kind="stable")[: _SHORTLIST + 1]
+            self._confused[number] = [self.classes[other] for other in ranked if counts[other]]
         return self._confused[number]
 
     def _neighbours(self, record: SampleRecord, *, blind: bool) -> list[dict[str, str]]:
@@ -173,11 +223,22 @@ class Page:
         number = self.classes.index(name)
         if number not in self._examples:
             issues = self.audit.issues
-            usable = ~issues.flagged & np.isfinite(issues.suspicion)
-            usable &= np.asarray(self.audit.ledger.given)[issues.rows] == number
-            rows = issues.rows[usable][::-1][:_EXAMPLES]
+            rows = issues.rows[self._is_calm & (self._given == number)][::-1][:_EXAMPLES]
             self._examples[number] = tuple(int(row) for row in rows)
         return self._examples[number]
+
+    @functools.cached_property
+    def _given(self) -> NDArray[np.int64]:
+        """Given classes [N], worst row first, as the issues are."""
+        given: NDArray[np.int64] = np.asarray(self.audit.ledger.given)[self.audit.issues.rows]
+        return given
+
+    @functools.cached_property
+    def _is_calm(self) -> NDArray[np.bool_]:
+        """Whether each row [N] is probably right, in the same order."""
+        issues = self.audit.issues
+        is_calm: NDArray[np.bool_] = ~issues.flagged & np.isfinite(issues.suspicion)
+        return is_calm
 
     @functools.cached_property
     def _typical(self) -> list[float]:

@@ -1,6 +1,7 @@
 """Which row a reviewer sees next.
 
-Most cards are suspects, worst first, with verdicts on like confusions counted in. Some come from
+Most cards are suspects, worst first, where verdicts so far correct the probabilities, of all rows
+and of those with the same two classes. Some come from
 other places on purpose: the worst of each class, rows near the boundary, confusing pairs; random
 controls, which tell how many errors are left; and rows that somebody else has judged, which tell
 how far people agree. What comes next is a function of the seed, the reviewer and the verdicts
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errata.errors import SettingsError
+from errata.review.recalibration import Recalibration
 from errata.streams import seed_of
 
 if TYPE_CHECKING:
@@ -106,7 +108,9 @@ class Queue:
         self.budget, self.reviewer = budget, reviewer
         self._controls, self._blind, self._overlap = controls, blind, overlap
         self._seed = seed
-        self._p_wrong, self._given, self._proposed, self._near = p_wrong, given, proposed, near
+        self._given, self._proposed, self._near = given, proposed, near
+        self._pair = (given + 1) * (proposed.max(initial=0) + 2) + proposed + 1
+        self._recalibration = Recalibration(p_wrong)
         known = np.flatnonzero(~np.isnan(suspicion))
         self._order = known[np.argsort(-suspicion[known], kind="stable")]
         rng = np.random.default_rng(seed_of(seed, "controls"))
@@ -141,9 +145,9 @@ class Queue:
 
     def _control(self, current: Current, *, flagged: bool) -> int | None:
         for stratum in (flagged, not flagged):
-            for row in self._random[stratum].tolist():
+            for row in map(int, self._random[stratum]):
                 if row not in current:
-                    return int(row)
+                    return row
         return None
 
     def _of_others(self, current: Current) -> int | None:
@@ -183,17 +187,34 @@ class Queue:
         return rows[fresh]
 
     def _odds(self, rows: Ints, current: Current) -> Floats:
-        """Give log-odds of being wrong, moved by the verdicts on the same pair of classes."""
-        votes: dict[tuple[int, int], list[int]] = {}
-        for row, by in current.items():
-            pair = (int(self._given[row]), int(self._proposed[row]))
-            counts = votes.setdefault(pair, [1, 1])
-            for verdict in by.values():
-                if verdict.verdict != "unsure":
-                    counts[verdict.verdict == "keep"] += 1
-        p = np.clip(self._p_wrong[rows], 1e-4, 1 - 1e-4)
-        odds = np.log(p) - np.log1p(-p)
-        for (given, proposed), (wrong, kept) in votes.items():
-            inside = (self._given[rows] == given) & (self._proposed[rows] == proposed)
-            odds = odds + inside * np.log(wrong / kept)
-        return np.asarray(odds, dtype=np.float64)
+        """Give log-odds of being wrong, as the verdicts so far have moved them.
+
+        Probabilities are brought in line with the verdicts on all rows first. What verdicts on the
+        same pair of classes then say beyond what was to be expected of them is added.
+        """
+        judged, wrong = _decided(current)
+        p = self._recalibration.moved(np.concatenate([rows, judged]), judged, wrong)
+        p = np.clip(p, 1e-4, 1 - 1e-4)
+        p, expected = p[: len(rows)], p[len(rows) :]
+        odds: Floats = np.log(p) - np.log1p(-p)
+        pairs, place = np.unique(self._pair[judged], return_inverse=True)
+        if not len(pairs):
+            return odds
+        seen = np.bincount(place)
+        hits, means = np.bincount(place, wrong), np.bincount(place, expected)
+        # One verdict of either kind is taken for granted, so that a single one moves little.
+        moved = np.log((1 + hits) / (1 + means)) - np.log((1 + seen - hits) / (1 + seen - means))
+        where = np.searchsorted(pairs, self._pair[rows]).clip(max=len(pairs) - 1)
+        return odds + np.where(pairs[where] == self._pair[rows], moved[where], 0.0)
+
+
+def _decided(current: Current) -> tuple[Ints, Bools]:
+    """List the rows with a decision, and whether at least half found the label wrong."""
+    rows, wrong = [], []
+    for row, by in current.items():
+        words = [verdict.verdict for verdict in by.values()]
+        votes = len(words) - words.count("unsure")
+        if votes:
+            rows.append(row)
+            wrong.append(2 * words.count("keep") <= votes)
+    return np.array(rows, dtype=np.int64), np.array(wrong, dtype=bool)

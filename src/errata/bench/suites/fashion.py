@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from errata.bench.suites.base import Grid, Suite, recipes_given
+from errata.bench.suites.base import Grid, Suite, Variant, recipes_given
 
 __all__ = ["ASYMMETRIC", "INSTANCE", "PER_CLASS", "SHORT", "SUITES", "UNIFORM"]
 
 _SOURCE = "fashion-mnist:{data}/fashion_mnist"
 _FIRST = ("erm", "odd", "odd-phantom", "mixup", "gce", "odd+mixup")
 _LONG = ("erm", "odd", "odd+mixup", "gce", "joint", "smp", "forward")
+
+_ASK_GIVEN = "stage.parts.joint.ask_given=true"
+_TUNED = {
+    "joint@ask-given": Variant(recipe="joint", changes=(_ASK_GIVEN,)),
+    "joint@ask-given+keep4": Variant(
+        recipe="joint",
+        changes=(_ASK_GIVEN, "stage.parts.joint.keep=4", "stage.parts.joint.beta=0.0"),
+    ),
+    "smp@centred+sc60+margin0.2+alpha1": Variant(
+        recipe="smp",
+        changes=tuple(
+            f"stage.parts.smp.{change}"
+            for change in ("center=true", "sc_percentile=60", "margin=0.2", "alpha=1.0")
+        ),
+    ),
+}
+"""Settings that are ours, beside the values of the papers."""
 
 UNIFORM = "uniform:0.4"
 ASYMMETRIC = "asymmetric:0.4"
@@ -64,9 +81,11 @@ SUITES = (
         noises=(UNIFORM, "none"),
         more=(
             Grid(recipes=_LONG, noises=(UNIFORM,)),
+            Grid(recipes=tuple(_TUNED), noises=(UNIFORM,), seeds=(0,)),
             Grid(recipes=("joint", "smp", "forward"), noises=("none",), seeds=(0,)),
             Grid(recipes=_LONG, noises=_NOISES),
         ),
+        variants=_TUNED,
     ),
     SHORT,
     Suite(

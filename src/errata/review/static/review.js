@@ -31,12 +31,12 @@ const spent = () => {
 };
 
 // Send a verdict until the server says that it is on disk. Its id makes repeats harmless.
-const save = async (verdict) => {
-  sessionStorage.setItem(KEPT, JSON.stringify(verdict));
+const save = async (verdict, where = "/api/verdicts") => {
+  sessionStorage.setItem(KEPT, JSON.stringify({ where, verdict }));
   for (let turn = 0; ; turn += 1) {
     let told = "the server does not answer";
     try {
-      const answer = await fetch("/api/verdicts", {
+      const answer = await fetch(where, {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify(verdict),
@@ -55,6 +55,25 @@ const save = async (verdict) => {
     await wait(Math.min(500 * 2 ** turn, 5000));
   }
   sessionStorage.removeItem(KEPT);
+};
+
+// The part of this page that changes, as its address asks for it.
+const again = () => {
+  const { pathname, search } = window.location;
+  return (pathname === "/grid" ? "/grid/part" : "/card") + search;
+};
+
+// Counting the errors that are left, and guessing the next card, takes longer than a card; so the
+// page asks for them once the card is there.
+const count = async () => {
+  if (busy) return;
+  const place = card.querySelector(".progress .count");
+  const row = card.querySelector(".card")?.dataset.row;
+  const answer = await fetch(row ? `/progress?row=${row}` : "/progress").catch(() => null);
+  if (!answer?.ok || !place?.isConnected) return;
+  place.innerHTML = await answer.text();
+  const following = place.querySelector("[data-following]")?.dataset.following;
+  if (following) new Image().src = following;
 };
 
 const show = async (where = "/card") => {
@@ -80,8 +99,7 @@ const settle = () => {
   for (const image of card.querySelectorAll("img")) {
     if (image.complete && image.naturalWidth) sharpen(image);
   }
-  const following = card.querySelector(".card")?.dataset.following;
-  if (following) new Image().src = following;
+  window.setTimeout(count, 300);
 };
 
 // Few pixels are shown as they are, not blurred.
@@ -126,6 +144,10 @@ const decide = async (fields) => {
 card.addEventListener("submit", (event) => {
   event.preventDefault();
   const form = event.target;
+  if (form.getAttribute("action") === "/grid") {
+    decideAll(form, event.submitter);
+    return;
+  }
   const fields = Object.fromEntries(new FormData(form));
   if (event.submitter?.name) fields[event.submitter.name] = event.submitter.value;
   if (form.classList.contains("pick")) {
@@ -216,9 +238,11 @@ const typing = (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.target.id === "pick") return typing(event);
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return undefined;
-  if (event.target.closest?.("input, textarea, select")) return undefined;
+  if (event.target.closest?.("input:not([type=checkbox]), textarea, select")) return undefined;
   const key = event.key.toLowerCase();
-  if (key === "/" || key === "r") {
+  if (stroll(event)) {
+    // The grid took it.
+  } else if (key === "/" || key === "r") {
     document.getElementById("pick")?.focus();
   } else if (key === "?") {
     const keys = document.querySelector(".keys");
@@ -240,8 +264,9 @@ const resume = async () => {
   if (!kept) return;
   busy = true;
   try {
-    await save(JSON.parse(kept));
-    await show();
+    const { where, verdict } = JSON.parse(kept);
+    await save(verdict, where);
+    await show(again());
     say("Saved what was still on its way.");
   } catch (error) {
     sessionStorage.removeItem(KEPT);
