@@ -419,3 +419,13 @@ def test_outputs_appear_together_or_not_at_all(tmp_path: Path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == [
         *("a", "first.csv", "inner", "second")
     ]
+
+
+def test_labels_that_apply_wrote_are_no_answers_of_people(audit: AuditDirectory, tmp_path: Path):
+    table = tmp_path / "labels.csv"
+    done = run_cli("apply", str(audit.path), "--out", str(table))
+    assert done.code == 0, done.err
+    refused = run_cli("import", str(audit.path), str(table))
+    assert refused.code == 2
+    assert "`errata apply` wrote" in refused.err
+    assert standing(audit) == {}

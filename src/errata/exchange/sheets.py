@@ -12,6 +12,8 @@ __all__ = ["from_columns", "to_columns"]
 _FACTS = ("id", "row", "audit", "given", "proposed", "p_wrong", "tier", "reasons")
 _MARKS = ("blind", "control")
 _EMPTY = (LABEL, DECISION, "reviewer")
+_APPLIED = {"weight", "source", "verdicts"}
+"""Columns of corrected labels: read as answers, the model's choices would count as people's."""
 
 
 def to_columns(cards: Iterable[Card]) -> dict[str, list[str]]:
@@ -36,8 +38,14 @@ def from_columns(columns: Mapping[str, Sequence[str]]) -> list[Answer]:
         columns: Text by column; ``id`` and one of ``label`` and ``decision`` are needed.
 
     Raises:
-        SourceError: A person answers twice for one id.
+        SourceError: A person answers twice for one id, or it is no table of answers.
     """
+    if set(columns) >= _APPLIED:
+        raise SourceError(
+            "the table is one of labels that `errata apply` wrote, most of which nobody looked at; "
+            "allowed: cards that were filled in",
+            hint="write cards with `errata export`",
+        )
     count = len(columns["id"])
     empty = [""] * count
     answers: list[Answer] = []
