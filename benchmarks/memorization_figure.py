@@ -17,7 +17,7 @@ from errata.bench.runner import RESULTS, Result, read_results
 from errata.bench.suites import suite_named
 
 IMAGES = Path("docs/img")
-LOSSES = {"ce": "cross-entropy", "mae": "mean absolute error", "gce": "generalised cross-entropy"}
+LOSSES = {"ce": "CE", "mae": "MAE", "gce": "GCE"}
 BRAKES = {"plain": "c3", "dropout": "c2", "decay": "c5", "augment": "c1", "all": "c4"}
 FITS = {"fit_wrong": "wrong labels learned", "fit_right": "right labels learned"}
 FILES = {
