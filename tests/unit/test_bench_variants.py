@@ -20,7 +20,7 @@ from errata.data import plant_noise
 from errata.data.noise import parse_noise
 from errata.errors import SettingsError
 from errata.machine import processor_name
-from errata.methods import phases_named, recipe_names
+from errata.methods import card_named, phases_named, recipe_names
 from errata.parts.base import Phase, Recipe, Stage, stages_of_phases
 
 SUITES = [suite_named(name) for name in suite_names()]
@@ -178,8 +178,10 @@ def test_hours_come_from_the_recipe_itself_or_from_plain_training_times_its_cost
     row = {"suite": "some", "rows": 1000, "epochs": 10, "hardware": processor_name()}
     plain = {**row, "cell": "erm/none/0", "recipe": "erm", "cpu_seconds": 360.0}
     assert missing_hours(suite, []) is None
-    # One of erm, two of odd at the .8 of its card, two of an unknown one at 1.5.
-    assert missing_hours(suite, [plain]) == pytest.approx(0.1 * (1 + 2 * 0.8 + 2 * 1.5))
+    # One of erm, two of odd at the cost on its card, two of an unknown one at 1.5.
+    cost = card_named("odd").cost
+    assert cost is not None
+    assert missing_hours(suite, [plain]) == pytest.approx(0.1 * (1 + 2 * cost + 2 * 1.5))
     odd = {**row, "cell": "odd/none/0", "recipe": "odd", "cpu_seconds": 720.0}
     assert missing_hours(suite, [plain, odd]) == pytest.approx(0.1 * (1 + 2 + 2 * 1.5))
     elsewhere = [{**plain, "hardware": "another machine"}]
