@@ -503,18 +503,19 @@ def test_a_journal_that_is_locked_from_the_start_is_named(
         Journal(path, audit="9f2c")
 
 
-def test_opening_by_many_at_once_makes_one_journal(path: Path):
-    barrier = threading.Barrier(6)
+@pytest.mark.parametrize("again", range(20))
+def test_opening_by_many_at_once_makes_one_journal(path: Path, again: int):
+    barrier = threading.Barrier(12)
 
     def start(n: int) -> bool:
         barrier.wait()
         with Journal(path, audit="9f2c") as journal:
-            return journal.add(say(f"u{n}"))
+            return journal.add(say(f"u{n:02}"))
 
-    with ThreadPoolExecutor(6) as pool:
-        assert list(pool.map(start, range(6))) == [True] * 6
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(start, range(12))) == [True] * 12
     with Journal(path, audit="9f2c") as journal:
-        assert sorted(verdict.uid for verdict in journal.all()) == [f"u{n}" for n in range(6)]
+        assert sorted(verdict.uid for verdict in journal.all()) == [f"u{n:02}" for n in range(12)]
 
 
 # Killed writers

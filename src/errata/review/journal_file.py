@@ -125,7 +125,10 @@ def explain(path: Path, error: sqlite3.Error) -> OutputError:
 
 
 def _make(connection: sqlite3.Connection, path: Path, audit: str, *, until: float) -> None:
+    # One snapshot: between two reads, another process may have made the tables.
+    connection.execute("BEGIN")
     _recognise(connection, path, audit)
+    connection.execute("COMMIT")
     # The change to a write-ahead log does not wait for others by itself.
     while True:
         try:
