@@ -20,14 +20,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from provenance import made, versions
 
-import errata
 from errata.confidence import (
     conformal_threshold,
     fit_calibration,
@@ -38,10 +37,10 @@ from errata.confidence import (
 from errata.config import Settings, program_of, stages_of
 from errata.data import Subset
 from errata.data.samples import open_samples
-from errata.engine.evaluate import mean_probabilities, test_feed, true_transition
+from errata.engine.evaluate import true_transition
 from errata.engine.fit import fit
 from errata.engine.held_out import hold_out
-from errata.machine import processor_name
+from errata.engine.testing import mean_probabilities, test_feed
 from errata.measures import accuracy, ece, nll
 from errata.models import default_model
 
@@ -159,12 +158,9 @@ def _write(path: Path, cells: dict[str, dict[str, float]]) -> None:
             "coverage": COVERAGE,
         },
         "made": {
-            "date": date.today().isoformat(),
-            "hardware": processor_name(),
+            **made(),
             "threads": torch.get_num_threads(),
-            "errata": errata.__version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
+            **versions("errata", "torch", "numpy"),
         },
     }
     path.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", "utf-8")

@@ -22,18 +22,16 @@ import json
 import tempfile
 import warnings
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from provenance import made, versions
 
-import errata
 from errata.cli.app import main as run_errata
 from errata.directory import AuditDirectory
-from errata.machine import processor_name
 from errata.review.journal import FILE_NAME, Journal
-from errata.review.queue import Queue
+from errata.review.queue import Queue, columns_of
 from errata.review.server import make_app
 
 with warnings.catch_warnings():
@@ -68,18 +66,9 @@ def review(place: Path, *, budget: int, seed: int) -> dict[str, Any]:
         ``truly_left``.
     """
     audit = AuditDirectory.open(place)
-    here, ledger = audit.issues.places, audit.ledger
+    ledger = audit.ledger
     clean = np.load(place / "truth.npz")["clean"]
-    given = np.asarray(ledger.given)
-    queue = Queue(
-        audit.issues.suspicion[here],
-        audit.issues.p_wrong[here],
-        audit.issues.flagged[here],
-        given,
-        audit.issues.proposed[here],
-        seed=seed,
-        budget=budget,
-    )
+    queue = Queue(*columns_of(audit), seed=seed, budget=budget)
     with Journal(place / FILE_NAME, audit=str(audit.settings["fingerprint"])) as journal:
         app = make_app(
             *(audit, journal, queue),
@@ -109,7 +98,7 @@ def review(place: Path, *, budget: int, seed: int) -> dict[str, Any]:
             client.post("/api/verdicts", json=sent).raise_for_status()
             rows.append(row)
         told: dict[str, Any] = app.state.desk.summary()
-    wrong = given != clean
+    wrong = np.asarray(ledger.given) != clean
     errors = int(wrong[rows].sum())
     return told | {"cards": len(rows), "errors": errors, "truly_left": int(wrong.sum()) - errors}
 
@@ -191,16 +180,15 @@ def main() -> None:
         print(seed, json.dumps(runs[-1]), flush=True)
     found = {
         "bars": bars(runs),
-        "date": datetime.now(UTC).date().isoformat(),
+        **made(),
         "epochs": EPOCHS,
-        "hardware": processor_name(),
         "mean_test_accuracy": {
             name: float(np.mean([run["test_accuracy"][name] for run in runs]))
             for name in runs[0]["test_accuracy"]
         },
         "noise": NOISE,
         "runs": dict(zip(map(str, SEEDS), runs, strict=True)),
-        "versions": {"errata": errata.__version__, "numpy": np.__version__},
+        "versions": versions("errata", "numpy"),
     }
     found = json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 4))
     args.json.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", "utf-8")

@@ -15,20 +15,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from provenance import made
 
 from errata.bench.suites import data_folder
 from errata.confidence import fit_calibration
 from errata.data import Augment, Subset
 from errata.data.samples import open_samples
 from errata.engine import Engine, fit
-from errata.engine.evaluate import mean_probabilities, test_feed
-from errata.machine import processor_name
+from errata.engine.testing import mean_probabilities, test_feed
 from errata.methods import phases_named
 from errata.parts.base import stages_of_phases
 
@@ -84,8 +83,7 @@ def main() -> None:
         "epochs": EPOCHS,
         "rows": ROWS,
         "seed": SEED,
-        "hardware": processor_name(),
-        "date": date.today().isoformat(),
+        **made(),
     }
     for name in RECIPES:
         if asked.only in name and name not in found["recipes"]:

@@ -22,12 +22,12 @@ import argparse
 import json
 import os
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from provenance import today, versions
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
@@ -170,10 +170,8 @@ def main() -> None:
                 cells[f"{data}, {name}, {noise}"] = means
                 print(data, name, noise, means, flush=True)
     document = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "errata": errata.__version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
+        "date": today(),
+        **versions("errata", "torch", "numpy"),
         "hardware": f"{processor_name()}, 1 thread",
         "seeds": list(SEEDS),
         "cells (means over the seeds)": cells,

@@ -24,12 +24,12 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from provenance import made, versions
 
 import errata
 from errata.config import Settings, program_of, stages_of
@@ -37,9 +37,8 @@ from errata.correct.corrections import correct
 from errata.correct.relabelling import relabel
 from errata.data import Relabelled, Subset
 from errata.data.samples import open_samples
-from errata.engine.evaluate import mean_probabilities, test_feed
 from errata.engine.fit import fit
-from errata.machine import processor_name
+from errata.engine.testing import mean_probabilities, test_feed
 from errata.measures import accuracy, ece
 from errata.types import Source
 
@@ -156,12 +155,9 @@ def _write(path: Path, cells: dict[str, dict[str, Any]]) -> None:
         "means": means(cells),
         "settings": {"recipe": "erm", "model": MODEL, "epochs": EPOCHS, "level": LEVEL},
         "made": {
-            "date": date.today().isoformat(),
-            "hardware": processor_name(),
+            **made(),
             "threads": torch.get_num_threads(),
-            "errata": errata.__version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
+            **versions("errata", "torch", "numpy"),
         },
     }
     path.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", "utf-8")

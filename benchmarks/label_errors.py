@@ -17,11 +17,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from provenance import today, versions
 
 from errata import find_label_errors
 from errata.detect.score import SCORES
@@ -95,8 +95,8 @@ def main() -> None:
         met[f"cifar10: errata at least {BAR} above cleanlab"] = ahead >= BAR - 1e-9
     result = {
         "bars": met,
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "numpy": np.__version__,
+        "date": today(),
+        **versions("numpy"),
         "processor": processor_name(),
         "sets": sets,
     }

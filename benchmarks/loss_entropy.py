@@ -30,7 +30,7 @@ from odd_figures import write
 
 from errata.data import Augment, Relabelled, open_source
 from errata.engine import Listener, fit
-from errata.engine.evaluate import test_feed
+from errata.engine.testing import test_feed
 from errata.measures import auroc
 from errata.report.svg import svg, text
 

@@ -26,14 +26,12 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from provenance import made, versions
 
-import errata
-from errata.machine import processor_name
 from errata.review.decision import Verdict
 from errata.review.estimate import Left, errors_left, may_stop
 from errata.review.queue import Queue
@@ -247,11 +245,10 @@ def main() -> None:
             found = {
                 "cards": CARDS,
                 "controls_share": CONTROLS,
-                "date": datetime.now(UTC).date().isoformat(),
-                "hardware": processor_name(),
+                **made(),
                 "settings": settings,
                 "summary": summary(settings),
-                "versions": {"errata": errata.__version__, "numpy": np.__version__},
+                "versions": versions("errata", "numpy"),
             }
             args.json.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", "utf-8")
 

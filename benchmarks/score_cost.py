@@ -27,7 +27,6 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -35,6 +34,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from provenance import today, versions
 
 from errata.machine import processor_name
 
@@ -206,8 +206,8 @@ def main() -> None:
         found = json.loads(given.json.read_text("utf-8")) if given.json.exists() else {"sizes": {}}
         found["sizes"][name] = told | {"rounds": given.rounds}
         found |= {
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "numpy": np.__version__,
+            "date": today(),
+            **versions("numpy"),
             "processor": processor_name(),
             "seed": 0,
         }

@@ -1,6 +1,6 @@
 """One audit from data to directory: train, detect, decide, measure, write. And plain training.
 
-This is the one place that joins the engine, the detectors and the report.
+This is the one place that joins training, `errata.finding` and the report.
 """
 
 from __future__ import annotations
@@ -11,19 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from errata.confidence.calibration import Calibration, fit_calibration
-from errata.config import Settings, program_of
+from errata.confidence.calibration import Calibration
+from errata.config import Settings
 from errata.correct.relabelling import expected_change
-from errata.data.augment import Augment
 from errata.data.open_set import OpenTruth
 from errata.data.samples import Samples
-from errata.detect import Findings, Scores, consensus, decide, default_detectors, estimate_rate
+from errata.detect import Findings
 from errata.detect.decide import parse_flag
-from errata.detect.from_features import explain_by_neighbours, read_evidence, write_neighbours
-from errata.detect.open_set import open_scores
-from errata.detect.reading import averaged_probs
 from errata.directory import (
     AuditDirectory,
     guard_writes,
@@ -32,20 +27,20 @@ from errata.directory import (
     write_summary,
     write_unreadable,
 )
-from errata.engine.crossfit import crossfit
-from errata.engine.evaluate import (
-    label_report,
-    mean_probabilities,
-    planted_report,
-    test_feed,
-)
-from errata.engine.fit import Listener, fit
-from errata.engine.held_out import calibrate_on, hold_out, matrix_of
+from errata.engine.evaluate import label_report, planted_report
+from errata.engine.held_out import calibrate_on, hold_out
 from errata.engine.honesty import measured
 from errata.engine.modelfile import save_model
 from errata.engine.run import TrainingRun
+from errata.engine.testing import mean_probabilities, test_feed
 from errata.errors import ErrataError
-from errata.features.module import read_features
+from errata.finding import (
+    calibrate_by_folds,
+    early_features,
+    find_suspects,
+    predict_all,
+    warn_of_little_learning,
+)
 from errata.job import (
     Adjust,
     Job,
@@ -58,14 +53,10 @@ from errata.job import (
     summary_of,
     writing,
 )
-from errata.ledger import standard
 from errata.review.judged import judged_issues
 from errata.types import Source
 
 __all__ = ["Progress", "audit", "train", "write_report"]
-
-LEAST_AGREEMENT = 0.5
-"""Share of given labels that a network predicts where it has learned something to judge by."""
 
 
 def audit(
@@ -110,14 +101,14 @@ def audit(
     )
     if job.finished:
         return AuditDirectory.open(job.out).summary
-    features = _features(job)
+    features = early_features(job)
     run = fit_job(job)
     job.progress.phase("looking at every sample once more")
-    _final_sweep(run)
-    calibration = _held_out(job, run) if job.settings.folds else None
-    _warn_of_little_learning(run)
+    predict_all(run)
+    calibration = calibrate_by_folds(job, run) if job.settings.folds else None
+    warn_of_little_learning(run)
     job.progress.phase("finding suspects")
-    findings, rate = _detect(run, job.settings, features)
+    findings, rate = find_suspects(run, job.settings, features)
     tiers = ("obvious", "possible", "fine")
     summary = {
         **_summary(job, run, calibration),
@@ -237,26 +228,6 @@ def _report(finished: AuditDirectory, source: Source | None, out: Path) -> None:
     build_report(finished, show=show, out=out)
 
 
-def _final_sweep(run: TrainingRun) -> None:
-    run.ledger.add("audit", standard("final_prob", shape=(run.classes,)))
-    everyone = torch.arange(run.num_rows)
-    probs = torch.stack([run.sweep(k)[0].softmax(1) for k in range(len(run.nets))]).mean(0)
-    run.ledger.write("final_prob", everyone.to(run.device), probs, stamp=run.tick)
-
-
-def _warn_of_little_learning(run: TrainingRun) -> None:
-    """Warn where the given labels were hardly learned, so that disagreement says little."""
-    rows = run.labelled.to(run.device)
-    predicted = run.ledger.read("final_prob", rows).float().argmax(1)
-    agreement = float((predicted == run.given[rows]).float().mean())
-    if agreement < LEAST_AGREEMENT:
-        run.warn(
-            f"the trained network predicts only {agreement:.0%} of the given labels: either most "
-            "are wrong, or it has not learned the task, and then suspects and estimate mean "
-            "little; train for longer with --epochs, or with another --model"
-        )
-
-
 def _summary(job: Job, run: TrainingRun, calibration: Calibration | None) -> Summary:
     """Say what was done, with the tests measured as the saved model will answer."""
     bare = replace(job, samples=replace(job.samples, tests={}))
@@ -269,92 +240,6 @@ def _summary(job: Job, run: TrainingRun, calibration: Calibration | None) -> Sum
         "test": next(iter(tests.values())) if len(tests) == 1 else (tests or None),
         "calibration": None if calibration is None else calibration.numbers(),
     }
-
-
-def _held_out(job: Job, run: TrainingRun) -> Calibration | None:
-    """Predict every row by nets that never saw it, and fit the calibration to that."""
-    settings = job.settings
-    job.progress.phase(f"training {settings.folds} folds")
-    folder = job.work / "work" / "folds"
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def fit_source(source: Source, checkpoint: Path) -> TrainingRun:
-        return fit(
-            program_of(settings),
-            source,
-            model=settings.model,
-            seed=settings.seed,
-            augment=Augment.parse(settings.augment),
-            engine=settings.engine,
-            observers=(),
-            clean=job.samples.clean,
-            checkpoint=checkpoint,
-            resume=True,
-            listener=Listener(on_step=job.progress.share),
-        )
-
-    source = job.samples.source
-    probs = crossfit(fit_source, source, settings.folds, seed=settings.seed, work=folder)
-    run.ledger.add("audit", standard("prob_oof", shape=(run.classes,)))
-    everyone = torch.arange(run.num_rows, device=run.device)
-    run.ledger.write("prob_oof", everyone, torch.from_numpy(probs), stamp=run.tick)
-    return fit_calibration(probs, source.given, transition=matrix_of(run))
-
-
-def _features(job: Job) -> torch.Tensor | None:
-    """Read the features before training, so that a wrong file costs no time."""
-    if job.settings.features is None:
-        return None
-    return read_features(job.settings.features, len(job.samples.source.ids))
-
-
-def _detect(
-    run: TrainingRun, settings: Settings, features: torch.Tensor | None
-) -> tuple[Findings, dict[str, Any]]:
-    ledger = run.ledger
-    scores = [detector.score(ledger) for detector in default_detectors(ledger)]
-    given, names = np.asarray(ledger.given, dtype=np.int64), ledger.classes
-    evidence = (
-        None
-        if features is None
-        else read_evidence(features, given, names=names, seed=settings.seed)
-    )
-    scores += [] if evidence is None else evidence.scores
-    joined = consensus(scores)
-    rate = estimate_rate(ledger, joined)
-    findings = decide(
-        ledger,
-        scores,
-        joined,
-        rate,
-        flag=settings.flag,
-        obvious=settings.obvious,
-        open_set=_open_set(run, features, given) if settings.open_set else None,
-    )
-    if evidence is not None:
-        write_neighbours(ledger, evidence.near)
-        findings = explain_by_neighbours(
-            findings,
-            lambda row: evidence.near[row],
-            given,
-            name=names.__getitem__,
-            key=lambda row: str(ledger.ids[row]),
-        )
-    everyone = torch.arange(ledger.num_rows, device=ledger.device)
-    ledger.add("detect", standard("suspicion"), standard("proposed"))
-    ledger.write("suspicion", everyone, torch.from_numpy(findings.suspicion), stamp=0)
-    ledger.write("proposed", everyone, torch.from_numpy(findings.proposed), stamp=0)
-    words = {"estimate": rate.estimate, "low": rate.low, "high": rate.high, "method": rate.method}
-    return findings, words
-
-
-def _open_set(run: TrainingRun, features: torch.Tensor | None, given: np.ndarray) -> Scores:
-    """Score every row for showing no class, by the features of a file or of the trained net."""
-    found = features if features is not None else run.sweep(0)[1]
-    assert found is not None, "every net of ours has features"
-    probs = averaged_probs(run.ledger)
-    assert probs is not None, "every audit sums up its predictions"
-    return open_scores(found.float().cpu(), probs, given)
 
 
 def _planted(

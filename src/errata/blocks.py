@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,7 @@ _VALUES = 2**21
 """Numbers in a block: 16 MB in double precision."""
 
 
+@runtime_checkable
 class Blocks(Protocol):
     """A table that is read a few rows at a time."""
 

@@ -31,6 +31,13 @@ from errata.losses.blended import (
     ngce,
     truncated_gce,
 )
+from errata.losses.correction import (
+    backward_loss,
+    forward_loss,
+    reweighted_loss,
+    row_loss,
+    soft_loss,
+)
 from errata.losses.layers import linear_layer, linear_layers, project_to_simplex
 from errata.losses.layers_nonlinear import (
     nnaqc,
@@ -52,15 +59,7 @@ from errata.losses.pointwise import (
     rce,
     sce,
 )
-from errata.losses.transition import (
-    backward_loss,
-    dominant_rows,
-    forward_loss,
-    log_volume,
-    reweighted_loss,
-    row_loss,
-    soft_loss,
-)
+from errata.losses.transition import dominant_rows, log_volume
 from errata.losses.warp import expected_estimate, rank_costs, rank_error, warp, warp_sampled
 from errata.methods.odd import loss_variance_of_head, odd_threshold, simulate_losses
 from errata.methods.odd_features import (

@@ -23,15 +23,15 @@ from errata.correct.lineage import parent_of
 from errata.data.augment import Augment
 from errata.data.samples import Samples, open_samples
 from errata.directory import check_out, guard_writes, publish, staging, write_settings
-from errata.engine.evaluate import mean_probabilities, test_feed, test_report
 from errata.engine.fit import Listener, fit
 from errata.engine.run import TrainingRun
+from errata.engine.testing import mean_probabilities, test_feed, test_report
 from errata.errors import SettingsError
 from errata.ledger import Ledger
 from errata.machine import peak_memory_mb
 from errata.methods import card_named
 from errata.models import build_model, default_model
-from errata.observe import Track
+from errata.observe import Representation, Track
 from errata.types import Source
 
 __all__ = [
@@ -50,7 +50,7 @@ __all__ = [
 
 Summary = dict[str, Any]
 Adjust = Callable[[Settings], Settings]
-TRACK = (Track(),)
+TRACK = (Track(), Representation())
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def resolve(settings: Settings, source: Source, *, epochs: int | None = None) ->
 
 
 _INPUTS = {
-    "clean": "a SOURCE of trusted samples outside the training set",
+    "clean": "a SOURCE of trusted samples outside the training set, or --verified with rows that "
+    "people found right",
     "verified": "a csv file with `id,is_correct` or `id,label`",
 }
 
@@ -118,12 +119,16 @@ def open_settings(settings: Settings) -> Samples:
 def check_inputs(settings: Settings) -> None:
     """Refuse trusted samples or verification labels without use, and recipes that lack them.
 
+    Rows verified as right stand in for trusted samples where none are given.
+
     Raises:
         SettingsError: A flag is missing, or no recipe of the composition reads what it gives.
     """
     cards = [card_named(name.strip()) for name in settings.recipe.split("+")]
-    for name in ("clean", "verified"):
-        given = getattr(settings.source, name) is not None
+    flags = {name: getattr(settings.source, name) is not None for name in ("clean", "verified")}
+    if flags["verified"] and not flags["clean"] and any("clean" in card.needs for card in cards):
+        return
+    for name, given in flags.items():
         users = [card.name for card in cards if name in (*card.needs, *card.takes)]
         if given and not users:
             raise SettingsError(

@@ -205,7 +205,10 @@ class Source(Protocol):
 
 
 class Trusted(Protocol):
-    """Samples outside the training set whose labels people vouch for (``--clean``)."""
+    """Samples whose labels people vouch for.
+
+    Those of ``--clean``, outside the training set, or else the rows found right (``--verified``).
+    """
 
     @property
     def given(self) -> Tensor:
@@ -280,6 +283,11 @@ class Run(Protocol):
     @property
     def epochs(self) -> int:
         """Epochs of the running stage."""
+        ...
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the nets at this step."""
         ...
 
     @property

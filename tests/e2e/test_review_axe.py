@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
@@ -10,17 +9,9 @@ from typing import Any
 import pytest
 from review_server import ReviewServer, audit_digits
 
-sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-pytest.importorskip("starlette")
-pytest.importorskip("uvicorn")
 
-CHROMIUM = shutil.which("chromium")
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium"),
-]
+pytestmark = pytest.mark.slow
 
 DESKTOP = {"viewport": {"width": 1280, "height": 860}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -39,36 +30,33 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReviewServer]:
 
 
 @pytest.fixture(scope="module")
-def look(server: ReviewServer) -> Iterator[Callable[..., None]]:
+def look(browser: Any, server: ReviewServer) -> Callable[..., None]:
     """Open a page in each of the four looks and ask axe what it finds."""
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        known = opened.new_context()
-        known.new_page().goto(server.address)
+    known = browser.new_context()
+    known.new_page().goto(server.address)
 
-        def ask(
-            path: str, prepare: Callable[[Any], object] = lambda page: None, *, enter: bool = True
-        ) -> None:
-            found = []
-            for options in LOOKS:
-                state = known.storage_state() if enter else None
-                context = opened.new_context(**options, storage_state=state)
-                page = context.new_page()
-                page.goto(server.origin + path)
-                prepare(page)
-                told = axe.Axe().run(page).response
-                found += [
-                    (options["color_scheme"], options["viewport"]["width"], one["id"], node["html"])
-                    for one in told["violations"]
-                    for node in one["nodes"]
-                ]
-                # Where no rule applied, axe did not see the page.
-                assert len(told["passes"]) > 5
-                context.close()
-            assert found == []
+    def ask(
+        path: str, prepare: Callable[[Any], object] = lambda page: None, *, enter: bool = True
+    ) -> None:
+        found = []
+        for options in LOOKS:
+            state = known.storage_state() if enter else None
+            context = browser.new_context(**options, storage_state=state)
+            page = context.new_page()
+            page.goto(server.origin + path)
+            prepare(page)
+            told = axe.Axe().run(page).response
+            found += [
+                (options["color_scheme"], options["viewport"]["width"], one["id"], node["html"])
+                for one in told["violations"]
+                for node in one["nodes"]
+            ]
+            # Where no rule applied, axe did not see the page.
+            assert len(told["passes"]) > 5
+            context.close()
+        assert found == []
 
-        yield ask
-        opened.close()
+    return ask
 
 
 def test_a_card(look: Callable[..., None]) -> None:

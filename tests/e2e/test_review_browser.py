@@ -6,26 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from review_server import ReviewServer, audit_digits, journal_of
+from review_server import ReviewServer, journal_of
 
 sync_api = pytest.importorskip("playwright.sync_api")
-pytest.importorskip("starlette")
-pytest.importorskip("uvicorn")
 
-CHROMIUM = shutil.which("chromium")
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium"),
-]
-
+pytestmark = pytest.mark.slow
 
 FLAGS = ("--budget", "12", "--blind", "0")
-
-
-@pytest.fixture(scope="module")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return audit_digits(tmp_path_factory.mktemp("review") / "audit")
 
 
 @pytest.fixture
@@ -33,14 +20,6 @@ def server(audited: Path, tmp_path: Path) -> Iterator[ReviewServer]:
     made = ReviewServer(Path(shutil.copytree(audited, tmp_path / "audit")), *FLAGS).start()
     yield made
     made.kill()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

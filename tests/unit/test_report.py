@@ -25,7 +25,8 @@ from errata.errors import OutputError, SettingsError
 from errata.report import build_report
 from errata.report.columns import Columns
 from errata.report.curves import loss_figures, training_figures
-from errata.report.figures import heat_map, histogram
+from errata.report.figures import heat_map
+from errata.report.histograms import histogram
 from errata.report.pictures import LONGEST, inline_picture
 from errata.report.sections import class_table, command_line, count_pairs, headline, tier_counts
 from errata.report.svg import nice_ticks

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from review_coverage import COVERAGE, cover
 
 from errata.review.estimate import agreement, errors_left, may_stop
 from errata.review.journal import Verdict
@@ -234,14 +232,7 @@ def test_cards_of_the_queue_never_hide_errors_that_are_left():
 
 
 def test_simulated_reviews_find_the_truth_in_their_intervals():
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "review_coverage.py"
-    spec = importlib.util.spec_from_file_location("review_coverage", path)
-    assert spec is not None
-    assert spec.loader is not None
-    study = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = study
-    spec.loader.exec_module(study)
-    setting = study.COVERAGE["20 % wrong, 1,000 rows"]
-    trials = [study.cover(setting, seed) for seed in range(20)]
+    setting = COVERAGE["20 % wrong, 1,000 rows"]
+    trials = [cover(setting, seed) for seed in range(20)]
     assert min(trial["controls"] for trial in trials) >= 100
     assert sum(trial["held"] for trial in trials) >= 18

@@ -11,18 +11,15 @@ from torch import Tensor
 
 from errata.engine import TrainingRun, fit
 from errata.losses import loss_named
-from errata.losses.pointwise import ce
-from errata.losses.transition import (
-    Revision,
-    TransitionLoss,
+from errata.losses.correction import (
     backward_loss,
-    dominant_rows,
     forward_loss,
-    log_volume,
     reweighted_loss,
     row_loss,
     soft_loss,
 )
+from errata.losses.pointwise import ce
+from errata.losses.transition import Revision, TransitionLoss, dominant_rows, log_volume
 from errata.parts.base import Recipe
 
 T = torch.tensor([[0.8, 0.2], [0.4, 0.6]], dtype=torch.float64)

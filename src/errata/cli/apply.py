@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from errata.cli.console import Console
-from errata.cli.flags import PlainCommon, option, spread
+from errata.cli.flags import AuditArgument, PlainCommon
+from errata.cli.options import option, spread
 from errata.cli.words import count, percent, quoted
 
 if TYPE_CHECKING:
@@ -21,9 +20,7 @@ __all__ = ["apply"]
 @spread
 def apply(
     *,
-    audit: Annotated[
-        str, typer.Argument(metavar="AUDIT", help="The audit directory, as --out named it.")
-    ],
+    audit: AuditArgument,
     common: PlainCommon,
     policy: Annotated[
         str,

@@ -6,18 +6,10 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from errata.cli.console import Console
-from errata.cli.flags import (
-    Common,
-    EngineFlags,
-    FindFlags,
-    OutFlags,
-    SourceArgument,
-    SourceFlags,
-    TrainFlags,
-    option,
-    spread,
-)
+from errata.cli.flags import Common, SourceArgument, SourceFlags
+from errata.cli.options import option, spread
 from errata.cli.training import run_training, settings_from, with_preset
+from errata.cli.training_flags import EngineFlags, FindFlags, OutFlags, TrainFlags
 from errata.cli.words import count, number, percent, quoted, took
 
 __all__ = ["audit", "rate_words", "test_lines"]

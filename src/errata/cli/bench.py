@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from errata.cli.console import Console, table
-from errata.cli.flags import Common, PlainCommon, option, spread
+from errata.cli.flags import Common, PlainCommon
+from errata.cli.options import option, spread
 from errata.cli.words import count, number, percent
 
 __all__ = ["list_suites", "next_cells", "run_one", "show_table"]

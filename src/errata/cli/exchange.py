@@ -9,7 +9,8 @@ import typer
 
 import errata
 from errata.cli.console import Console
-from errata.cli.flags import Common, PlainCommon, option, spread
+from errata.cli.flags import AuditArgument, Common, PlainCommon, blind_option, controls_option
+from errata.cli.options import option, spread
 from errata.cli.words import count, quoted
 from errata.errors import ErrataError, SettingsError
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["export", "import_"]
 
-AuditArgument = Annotated[
-    str, typer.Argument(metavar="AUDIT", help="The audit directory, as --out named it.")
-]
 Format = Annotated[
     str | None,
     option(
@@ -46,28 +44,8 @@ def export(
     limit: Annotated[
         int, option("Choice", "--limit", help="How many cards at most.", metavar="N", min=1)
     ] = 100,
-    controls: Annotated[
-        float,
-        option(
-            "Choice",
-            "--controls",
-            help="Share of cards drawn at random from all rows, to count what is left.",
-            metavar="SHARE",
-            min=0,
-            max=1,
-        ),
-    ] = 0.1,
-    blind: Annotated[
-        float,
-        option(
-            "Choice",
-            "--blind",
-            help="Share of cards without a proposal, to see what proposals do to people.",
-            metavar="SHARE",
-            min=0,
-            max=1,
-        ),
-    ] = 0.2,
+    controls: Annotated[float, controls_option("Choice")] = 0.1,
+    blind: Annotated[float, blind_option("Choice")] = 0.2,
     images: Annotated[
         str | None,
         option(

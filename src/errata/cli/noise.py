@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from errata.cli.console import Console
-from errata.cli.flags import Common, ReadFlags, SourceArgument, option, spread
+from errata.cli.flags import Common, ReadFlags, SourceArgument
+from errata.cli.options import option, spread
 from errata.cli.training import check_noise
 from errata.cli.words import count
 from errata.errors import OutputError, SettingsError

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from errata.cli.console import Console
-from errata.cli.flags import Common, EngineFlags, ReadFlags, SourceArgument, option, spread
+from errata.cli.flags import Common, ReadFlags, SourceArgument
 from errata.cli.noise import check_output
 from errata.cli.opening import open_for
+from errata.cli.options import option, spread
 from errata.cli.training import engine_from
+from errata.cli.training_flags import EngineFlags
 from errata.cli.words import count, number, took
 from errata.errors import SettingsError, SourceError, unknown_name
 from errata.staging import guard_writes

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from errata.cli.console import Console, table
-from errata.cli.flags import PlainCommon, option, spread
+from errata.cli.flags import PlainCommon
+from errata.cli.options import option, spread
 from errata.errors import unknown_name
 
 if TYPE_CHECKING:

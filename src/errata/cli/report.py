@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from errata.cli.console import Console
-from errata.cli.flags import PlainCommon, spread
+from errata.cli.flags import AuditArgument, PlainCommon
+from errata.cli.options import spread
 
 __all__ = ["report"]
 
 
 @spread
 def report(
-    audit: Annotated[
-        str, typer.Argument(metavar="AUDIT", help="The audit directory, as --out named it.")
-    ],
+    audit: AuditArgument,
     common: PlainCommon,
 ) -> None:
     """Write the report of an audit again, for example after a review.

@@ -10,19 +10,16 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from errata.cli.console import Console
-from errata.cli.flags import Common, option, spread
+from errata.cli.flags import AuditArgument, Common, blind_option, controls_option
+from errata.cli.options import option, spread
 from errata.cli.words import count
 from errata.errors import ErrataError, OutputError, SettingsError
 
 if TYPE_CHECKING:
-    import numpy as np
     from starlette.applications import Starlette
 
     from errata.directory import AuditDirectory
-    from errata.review.queue import Queue
     from errata.review.session import Session
 
 __all__ = ["review"]
@@ -33,9 +30,7 @@ _PACKAGES = ("starlette", "uvicorn", "jinja2")
 @spread
 def review(
     *,
-    audit: Annotated[
-        str, typer.Argument(metavar="AUDIT", help="The audit directory, as --out named it.")
-    ],
+    audit: AuditArgument,
     common: Common,
     reviewer: Annotated[
         str,
@@ -45,28 +40,8 @@ def review(
         int | None,
         option("Review", "--budget", help="End after N cards.", metavar="N", min=1),
     ] = None,
-    controls: Annotated[
-        float,
-        option(
-            "Review",
-            "--controls",
-            help="Share of cards drawn at random from all rows, to count what is left.",
-            metavar="SHARE",
-            min=0,
-            max=1,
-        ),
-    ] = 0.1,
-    blind: Annotated[
-        float,
-        option(
-            "Review",
-            "--blind",
-            help="Share of cards without a proposal, to see what proposals do to people.",
-            metavar="SHARE",
-            min=0,
-            max=1,
-        ),
-    ] = 0.2,
+    controls: Annotated[float, controls_option("Review")] = 0.1,
+    blind: Annotated[float, blind_option("Review")] = 0.2,
     port: Annotated[
         int | None,
         option(
@@ -110,29 +85,31 @@ def review(
         _check_host(host, understood=i_understand)
         from errata.directory import AuditDirectory
         from errata.review.journal import Journal
-        from errata.review.near import near_groups
+        from errata.review.near import near_duplicates
+        from errata.review.queue import Queue, columns_of
         from errata.review.server import make_app
         from errata.review.session import Session
 
         found = AuditDirectory.open(audit)
         images = _images(found, console)
-        near = near_groups(images, found.issues.rows[found.issues.flagged], found.ledger.num_rows)
-        queue = _queue(
-            found,
-            near,
-            seed=common.seed,
-            controls=controls,
-            blind=blind,
-            budget=budget,
-            reviewer=reviewer,
-        )
+        suspects = found.issues.rows[found.issues.flagged]
         fingerprint = str(found.settings.get("fingerprint", ""))
         session = Session.open(found.path)
         token = secrets.token_urlsafe(32)
         with (
+            near_duplicates(images, suspects, found.ledger.num_rows, folder=found.path) as near,
             Journal(found.path / "verdicts.sqlite", audit=fingerprint) as journal,
             _listen(host, port, session) as listening,
         ):
+            queue = Queue(
+                *columns_of(found),
+                seed=common.seed,
+                controls=controls,
+                blind=blind,
+                budget=budget,
+                reviewer=reviewer,
+                near=near,
+            )
             taken = int(listening.getsockname()[1])
             app = make_app(
                 found,
@@ -173,41 +150,11 @@ def _check_host(host: str, *, understood: bool) -> None:
         )
 
 
-def _queue(
-    found: AuditDirectory,
-    near: np.ndarray | None,
-    *,
-    seed: int,
-    controls: float,
-    blind: float,
-    budget: int | None,
-    reviewer: str,
-) -> Queue:
-    import numpy as np
-
-    from errata.review.queue import Queue
-
-    issues = found.issues
-    here = issues.places
-    return Queue(
-        issues.suspicion[here],
-        issues.p_wrong[here],
-        issues.flagged[here],
-        np.asarray(found.ledger.given),
-        issues.proposed[here],
-        seed=seed,
-        controls=controls,
-        blind=blind,
-        budget=budget,
-        reviewer=reviewer,
-        near=near,
-    )
-
-
 def _images(found: AuditDirectory, console: Console) -> Callable[[int], bytes] | None:
     """Open the source of an audit for its pictures; None where it is gone or has changed."""
     from errata.config import load_settings
     from errata.job import open_settings
+    from errata.review.pictures import one_at_a_time
 
     try:
         source = open_settings(load_settings(found.path / "settings.toml")).source
@@ -217,7 +164,7 @@ def _images(found: AuditDirectory, console: Console) -> Callable[[int], bytes] |
     if list(source.ids) != list(found.ledger.ids):
         console.warn("there will be no pictures: the source has other samples than the audit")
         return None
-    return source.show
+    return one_at_a_time(source.show)
 
 
 def _listen(host: str, port: int | None, session: Session) -> socket.socket:

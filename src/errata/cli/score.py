@@ -11,8 +11,9 @@ import typer
 import errata
 from errata.cli.audit import rate_words
 from errata.cli.console import Console
-from errata.cli.flags import PlainCommon, ReadFlags, option, spread
+from errata.cli.flags import FlagRule, PlainCommon, ReadFlags
 from errata.cli.noise import check_output
+from errata.cli.options import option, spread
 from errata.cli.words import count, number, quoted, took
 from errata.errors import SourceError
 from errata.machine import peak_memory_mb
@@ -70,16 +71,7 @@ def score(
             metavar="FILE",
         ),
     ] = None,
-    flag: Annotated[
-        str,
-        option(
-            "Finding",
-            "--flag",
-            help="How many rows to call suspects: `auto` (the estimated number of errors), "
-            "`fdr:Q` (at most the share Q of false alarms) or `top:N`.",
-            metavar="RULE",
-        ),
-    ] = "auto",
+    flag: FlagRule = "auto",
     out: Annotated[
         str,
         option("Output", "--out", help="The csv file of all rows, worst first.", metavar="FILE"),

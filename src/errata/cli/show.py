@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from errata.cli.console import Console, table
-from errata.cli.flags import PlainCommon, option, spread
+from errata.cli.flags import AuditArgument, PlainCommon
+from errata.cli.options import option, spread
 from errata.cli.words import count, number
 from errata.errors import SettingsError
 
@@ -21,9 +22,7 @@ __all__ = ["show"]
 @spread
 def show(
     *,
-    audit: Annotated[
-        str, typer.Argument(metavar="AUDIT", help="The audit directory, as --out named it.")
-    ],
+    audit: AuditArgument,
     common: PlainCommon,
     sample: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="The id of one sample.")

@@ -7,17 +7,10 @@ from typing import Annotated, Any
 
 from errata.cli.audit import test_lines
 from errata.cli.console import Console
-from errata.cli.flags import (
-    Common,
-    EngineFlags,
-    OutFlags,
-    SourceArgument,
-    SourceFlags,
-    TrainFlags,
-    option,
-    spread,
-)
+from errata.cli.flags import Common, SourceArgument, SourceFlags
+from errata.cli.options import option, spread
 from errata.cli.training import run_training, settings_from, with_preset
+from errata.cli.training_flags import EngineFlags, OutFlags, TrainFlags
 from errata.cli.words import count, quoted, took
 
 __all__ = ["train", "train_notes"]

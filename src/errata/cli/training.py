@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from errata.cli.console import Console
-from errata.cli.flags import Common, EngineFlags, FindFlags, OutFlags, SourceFlags, TrainFlags
+from errata.cli.flags import Common, SourceFlags
+from errata.cli.training_flags import EngineFlags, FindFlags, OutFlags, TrainFlags
 from errata.errors import SettingsError, unknown_name
 from errata.staging import check_out, is_audit, partial_of
 

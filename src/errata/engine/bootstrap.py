@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from errata.data import Subset
-from errata.engine.evaluate import mean_probabilities, test_feed
 from errata.engine.run import TrainingRun
+from errata.engine.testing import mean_probabilities, test_feed
 from errata.errors import SettingsError
 from errata.ledger import Ledger, standard
 from errata.ledger.identity import fingerprint

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from errata.data import Subset
-from errata.engine.evaluate import mean_probabilities, test_feed
 from errata.engine.run import TrainingRun
+from errata.engine.testing import mean_probabilities, test_feed
 from errata.errors import SettingsError
 from errata.streams import numpy_generator
 from errata.types import Source
@@ -55,7 +55,7 @@ def split_folds(given: np.ndarray, folds: int, *, seed: int) -> np.ndarray:
 
 
 def crossfit(
-    fit_source: Callable[[Source, Path], TrainingRun],
+    fit_source: Callable[[Subset, Path], TrainingRun],
     source: Source,
     folds: int,
     *,
@@ -65,7 +65,7 @@ def crossfit(
     """Predict every row by nets that never saw it: [N, C] float32.
 
     Args:
-        fit_source: Trains on a source, with a folder for its checkpoint.
+        fit_source: Trains on some rows of the source, with a folder for its checkpoint.
         source: All rows.
         folds: How many trainings.
         seed: Start of the stream that splits.

@@ -1,4 +1,4 @@
-"""Measuring: test accuracy and confidence, and detection against planted truth.
+"""Measuring against the truth: detection, corrected labels and transition matrices.
 
 The only file of the engine that reads the truth, and nothing in training calls it with one.
 
@@ -15,78 +15,25 @@ import torch
 from errata import measures
 from errata.data import Truth
 from errata.data.open_set import OpenTruth
-from errata.engine.feed import Feed
 from errata.engine.run import TrainingRun
 from errata.ledger import Ledger
-from errata.types import Source
 
 __all__ = [
     "label_report",
     "learning_curves",
     "margin_auroc",
-    "mean_probabilities",
     "planted_report",
     "removed_report",
     "row_error",
     "stage_report",
     "suspicion_auroc",
     "take_truth",
-    "test_accuracy",
-    "test_feed",
-    "test_report",
     "transition_report",
     "true_transition",
     "verify_rows",
 ]
 
 Numbers = dict[str, Any]
-
-
-def test_feed(run: TrainingRun, source: Source) -> Feed:
-    """Serve a test set with the normalisation of the training set."""
-    assert run.scale is not None
-    return Feed(
-        source,
-        run.scale,
-        run.device,
-        dtype=run.dtype,
-        channels_last=run.engine.channels_last,
-        budget_mb=run.engine.budget_mb,
-        workers=run.engine.workers,
-    )
-
-
-def mean_probabilities(run: TrainingRun, feed: Feed) -> np.ndarray:
-    """Predict [N, C] by the mean of the nets' softmax, in evaluation mode."""
-    rows = torch.arange(len(feed.source.ids))
-    probs = torch.stack([run.predict(k, feed, rows)[0].softmax(1) for k in range(len(run.nets))])
-    return probs.mean(0).double().cpu().numpy()
-
-
-def test_accuracy(probs: np.ndarray, labels: np.ndarray) -> float:
-    """Give the share of rows predicted right; rows labelled -1 do not count."""
-    known = labels >= 0
-    return measures.accuracy(probs[known], labels[known])
-
-
-def test_report(probs: np.ndarray, labels: np.ndarray) -> Numbers:
-    """Compare probabilities [N, C] with labels [N]; rows labelled -1 do not count."""
-    known = labels >= 0
-    probs, labels = probs[known], labels[known]
-    recall = measures.per_class_recall(probs, labels)
-    return {
-        "rows": len(labels),
-        "accuracy": measures.accuracy(probs, labels),
-        "top5": measures.top_k_accuracy(probs, labels, k=5) if probs.shape[1] > 5 else None,
-        "balanced_accuracy": measures.balanced_accuracy(probs, labels),
-        "per_class_recall": [None if np.isnan(r) else float(r) for r in recall],
-        "nll": measures.nll(probs, labels),
-        "brier": measures.brier(probs, labels),
-        "ece": measures.ece(probs, labels),
-        "aurc": measures.aurc(probs, labels),
-        "coverage_90": None,
-        "set_size_90": None,
-    }
 
 
 def removed_report(truth: Truth, given: np.ndarray, dropped: np.ndarray) -> Numbers:

@@ -16,10 +16,10 @@ import torch
 from errata.data.augment import Augment
 from errata.engine.checkpoint import load_checkpoint, save_checkpoint
 from errata.engine.dist import kept_randomness, rank, threads, world_size
-from errata.engine.evaluate import mean_probabilities, test_accuracy, test_feed
 from errata.engine.loop import train
 from errata.engine.run import Engine, TrainingRun
 from errata.engine.state import restore, state_of
+from errata.engine.testing import mean_probabilities, test_accuracy, test_feed
 from errata.models import build_model
 from errata.observe.base import Observer
 from errata.observe.track import Track

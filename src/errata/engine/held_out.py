@@ -14,8 +14,8 @@ from errata.confidence.calibration import LEAST_ROWS, Calibration, fit_calibrati
 from errata.data import Subset
 from errata.data.samples import Samples
 from errata.data.wrap import stratified_rows
-from errata.engine.evaluate import mean_probabilities, test_feed
 from errata.engine.run import TrainingRun
+from errata.engine.testing import mean_probabilities, test_feed
 from errata.errors import SettingsError
 from errata.streams import numpy_generator
 from errata.types import Source

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from errata import measures
 from errata.confidence.calibration import Calibration
 from errata.confidence.transitions import Floats
-from errata.engine.evaluate import test_report
+from errata.engine.testing import test_report
 
 __all__ = ["measured", "reliability_bins"]
 

@@ -17,7 +17,21 @@ from errata.types import Batch, Group, Source
 if TYPE_CHECKING:
     from errata.engine.run import TrainingRun
 
-__all__ = ["SamplePool"]
+__all__ = ["SamplePool", "feed_of"]
+
+
+def feed_of(run: TrainingRun, source: Source) -> Feed:
+    """Serve samples as a run wants them, with the normalisation of its training set."""
+    assert run.scale is not None, "the scale of a run is known before its pools"
+    return Feed(
+        source,
+        run.scale,
+        run.device,
+        dtype=run.dtype,
+        channels_last=run.engine.channels_last,
+        budget_mb=run.engine.budget_mb,
+        workers=run.engine.workers,
+    )
 
 
 class SamplePool:
@@ -30,18 +44,9 @@ class SamplePool:
     """
 
     def __init__(self, run: TrainingRun, source: Source, weights: Tensor | None = None) -> None:
-        assert run.scale is not None, "the scale of a run is known before its pools"
         self.run = run
         self.source = source
-        self.feed = Feed(
-            source,
-            run.scale,
-            run.device,
-            dtype=run.dtype,
-            channels_last=run.engine.channels_last,
-            budget_mb=run.engine.budget_mb,
-            workers=run.engine.workers,
-        )
+        self.feed = feed_of(run, source)
         self.given_cpu = torch.as_tensor(source.given, dtype=torch.int64)
         self.given = self.given_cpu.to(run.device)
         self.labelled = (self.given_cpu >= 0).nonzero()[:, 0]

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from errata.data import Subset
 from errata.data.augment import Augment
 from errata.engine.checks import check_plan, check_program, check_source
 from errata.engine.dist import (
@@ -63,7 +65,7 @@ class TrainingRun:
         augment: Random changes of the pictures.
         observers: Write statistics; they never change training.
         weights: Weight of each row [N] from corrected labels, or None.
-        clean: Trusted samples outside the training set, or None.
+        clean: Trusted samples outside the training set; None takes the rows verified as right.
         verified: What people found of the given labels [N]: 1 right, 0 wrong, -1 unknown.
         on_epoch: Called with the record of each finished epoch.
         on_step: Called with the share of the whole run that is done.
@@ -100,12 +102,8 @@ class TrainingRun:
         self.labelled = (self.given.cpu() >= 0).nonzero()[:, 0]
         self.scale = self.scale or measure_scale(self.source)
         self.augment.check(self.source.shape)
-        pool = SamplePool(self, self.source, self.weights)
-        self.pools = {"train": pool}
-        self.feed = pool.feed
-        self.trusted: SamplePool | None = None
-        if self.clean is not None:
-            self.trusted = self.pools["trusted"] = SamplePool(self, self.clean)
+        self.pool = SamplePool(self, self.source, self.weights)
+        self.feed = self.pool.feed
         self._eye = torch.eye(self.classes, device=self.device, dtype=self.dtype)
         self.stage_index = 0
         self.first_epoch = 0
@@ -124,7 +122,7 @@ class TrainingRun:
         self.stage_tick = 0
         self._share = 1.0
         self._progress = 0.0
-        self._unmixed: dict[int, Tensor] = {}
+        self._unmixed: dict[int, tuple[Tensor, Tensor | None]] = {}
         for observer in self.observers:
             observer.open(self)
 
@@ -142,6 +140,21 @@ class TrainingRun:
     def epochs(self) -> int:
         """Epochs of the running stage."""
         return self.stage.epochs
+
+    @cached_property
+    def trusted(self) -> SamplePool | None:
+        """The clean samples, or where none were given the rows that people found right."""
+        if self.clean is not None:
+            return SamplePool(self, self.clean)
+        if self.verified is None:
+            return None
+        right = ((self.verified.cpu() == 1) & (self.given.cpu() >= 0)).nonzero()[:, 0]
+        return SamplePool(self, Subset(self.source, right.numpy())) if len(right) else None
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the nets at this step."""
+        return float(self.optimizers[0].param_groups[0]["lr"])
 
     def stream(self, name: str) -> torch.Generator:
         """Give a generator for this stage, epoch and step; the same for every net of the step."""
@@ -188,9 +201,19 @@ class TrainingRun:
         """Logits of the batch as drawn; free where nothing was mixed, else one forward pass."""
         if seen[net].batch.pure:
             return seen[net].logits.detach()
+        return self._look_unmixed(net, seen)[0]
+
+    def unmixed_features(self, net: int, seen: Mapping[int, Seen]) -> Tensor | None:
+        """Features of the batch as drawn, at the cost of `unmixed`; None without a linear head."""
+        if seen[net].batch.pure:
+            entered = seen[net].features
+            return None if entered is None else entered.detach()
+        return self._look_unmixed(net, seen)[1]
+
+    def _look_unmixed(self, net: int, seen: Mapping[int, Seen]) -> tuple[Tensor, Tensor | None]:
         if net not in self._unmixed:
             with frozen_statistics(self.nets[net]), kept_randomness(self.device):
-                self._unmixed[net], _ = self.forward(self.nets[net], seen[net].plain.views[0])
+                self._unmixed[net] = self.forward(self.nets[net], seen[net].plain.views[0])
         return self._unmixed[net]
 
     def has_unmixed(self, net: int, seen: Mapping[int, Seen]) -> bool:
@@ -251,7 +274,8 @@ class TrainingRun:
 
     def draw(self, lap: Lap, lap_index: int) -> Iterator[Batch]:
         """Serve the batches of a lap, this rank's rows of each, with the learning rate set."""
-        pool = self.pools[lap.pool]
+        pool = self.trusted if lap.pool == "trusted" else self.pool
+        assert pool is not None, "a part that plans trusted samples has found some"
         laps = f"lap{lap_index}"
         ranks, own = world_size(), rank()
         draws = list(

@@ -7,8 +7,6 @@ import logging
 from collections.abc import Callable
 from urllib.parse import quote, unquote_to_bytes
 
-import numpy as np
-
 from errata.directory import AuditDirectory
 from errata.errors import SettingsError
 from errata.exchange.answers import Card
@@ -16,7 +14,7 @@ from errata.exchange.folders import list_folder
 from errata.exchange.outputs import source_of
 from errata.review.decision import Verdict
 from errata.review.pictures import browser_picture
-from errata.review.queue import Queue
+from errata.review.queue import Queue, columns_of
 from errata.review.standing import standing
 
 __all__ = ["Address", "choose_cards", "inside_file", "on_disk", "under_prefix"]
@@ -50,13 +48,8 @@ def choose_cards(
         SettingsError: A share is out of range.
         OutputError: The journal cannot be used.
     """
-    issues, here = audit.issues, audit.issues.places
     queue = Queue(
-        issues.suspicion[here],
-        issues.p_wrong[here],
-        issues.flagged[here],
-        np.asarray(audit.ledger.given),
-        issues.proposed[here],
+        *columns_of(audit),
         seed=seed,
         controls=controls,
         blind=blind,

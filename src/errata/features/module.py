@@ -30,8 +30,7 @@ def read_features(features: Blocks | str | Path | object, rows: int) -> Float[Te
     Raises:
         SourceError: The rows do not fit, or hold NaN or infinity.
     """
-    is_table = hasattr(features, "read") and hasattr(features, "shape")
-    table: Blocks = features if is_table else blocks_of(features, "features")  # type: ignore[assignment]
+    table = features if isinstance(features, Blocks) else blocks_of(features, "features")
     if table.shape[0] != rows:
         raise SourceError(
             f"there are {table.shape[0]:,} rows of {table.name} for {rows:,} labels; "
@@ -109,10 +108,10 @@ def _named(module: nn.Module, name: str) -> nn.Module:
 
 
 def _one(given: object, into: str | None) -> Tensor:
+    if isinstance(given, list) and len(given) == 1:
+        given = given[0]
     if isinstance(given, Tensor):
         return given
-    if isinstance(given, list) and len(given) == 1:
-        return given[0]  # type: ignore[no-any-return]
     if into is not None and isinstance(given, list):
         raise SettingsError(
             f"submodule `{into}` was run {len(given)} times for one batch; allowed: once",

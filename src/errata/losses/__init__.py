@@ -10,6 +10,13 @@ from errata.losses.blended import (
     ngce,
     truncated_gce,
 )
+from errata.losses.correction import (
+    backward_loss,
+    forward_loss,
+    reweighted_loss,
+    row_loss,
+    soft_loss,
+)
 from errata.losses.layers import NoiseLayer, linear_layer, linear_layers, project_to_simplex
 from errata.losses.layers_nonlinear import (
     nnaqc,
@@ -32,15 +39,7 @@ from errata.losses.pointwise import (
     rce,
     sce,
 )
-from errata.losses.transition import (
-    backward_loss,
-    dominant_rows,
-    forward_loss,
-    log_volume,
-    reweighted_loss,
-    row_loss,
-    soft_loss,
-)
+from errata.losses.transition import dominant_rows, log_volume
 from errata.losses.warp import expected_estimate, rank_costs, rank_error, warp, warp_sampled
 
 __all__ = [

@@ -15,6 +15,7 @@ from errata.methods import (
     bootstrap_losses,
     cascade,
     clean_only,
+    cleannet,
     cutmix,
     dropout,
     dual_t,
@@ -26,9 +27,11 @@ from errata.methods import (
     goldberger,
     jindal,
     joint,
+    l2rw,
     label_smoothing,
     mae,
     margin_losses,
+    meta_weight_net,
     mixup,
     mse,
     nnaqc,
@@ -95,6 +98,9 @@ _TABLE = (
     cascade.CARD,
     clean_only.CARD,
     finetune.CARD,
+    l2rw.CARD,
+    meta_weight_net.CARD,
+    cleannet.CARD,
 )
 _COSTS = tomllib.loads(resources.files(__name__).joinpath("costs.toml").read_text("utf-8"))
 _CARDS: dict[str, Card] = {card.name: replace(card, cost=_COSTS.get(card.name)) for card in _TABLE}

@@ -25,7 +25,7 @@ code selects epochs on clean test data; nothing of that is taken over.
 
 **Measured.** Digits, 20 epochs, mean of two seeds, last epoch: .836 at uniform 40 % (`erm` .780)
 and .848 at asymmetric 30 % (`erm` .747). The mean of the transitions is off by .09 and .13 a row.
-Fashion-MNIST is not measured yet.
+Fashion-MNIST, suite `fashion-10k-30`, uniform 40 %, one seed: .858 (`erm` .854).
 """
 
 # Shapes: N training rows, n rows of a class, C classes, R rank.

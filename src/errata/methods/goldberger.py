@@ -28,7 +28,7 @@ the poster says from a trained simple model. ``detach`` holds its gradient back 
 **Measured.** Digits, 20 epochs, mean of two seeds, last epoch: `goldberger-s` .790 at uniform 40 %
 (`erm` .780) and .825 at asymmetric 30 % (`erm` .747), `goldberger-c` .779 and .837. On so few rows
 the net learns the errors by heart behind the matrix as well: at uniform noise it was at .96 on
-the way. Fashion-MNIST is not measured yet.
+the way. Fashion-MNIST, suite `fashion-10k-30`, uniform 40 %, one seed: .863 and .862 (`erm` .854).
 """
 
 from __future__ import annotations

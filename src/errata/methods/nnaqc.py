@@ -37,7 +37,8 @@ gradient through the prediction. ``decay`` holds W at its start, or its off-diag
 .780) and .809 at asymmetric 30 % (`erm` .747), `nnaqc-instance` .770 and .784. W stays near its
 start (its rows are off by .34 where doing nothing is off by .36), since half of the loss asks the
 net to fit the given labels: below `erm` at uniform noise for that reason. With W held, .774 and
-.769; with the plain identity, .730 and .760. Fashion-MNIST is not measured yet.
+.769; with the plain identity, .730 and .760. Fashion-MNIST, suite `fashion-10k-30`, uniform 40 %,
+one seed: `nnaqc` .858, `nnaqc-instance` .860 (`erm` .854).
 """
 
 from __future__ import annotations

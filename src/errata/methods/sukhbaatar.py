@@ -28,7 +28,7 @@ class, are not built.
 **Measured.** Digits, 20 epochs, mean of two seeds, last epoch: .812 at uniform 40 % (`erm` .780)
 and .907 at asymmetric 30 % (`erm` .747), with a mean error of the rows of T of .29 and .08. The
 penalty and the start were chosen on the same cells; with .1 from 20 % on T did not move at uniform
-noise. Fashion-MNIST is not measured yet.
+noise. Fashion-MNIST, suite `fashion-10k-30`, uniform 40 %, one seed: .859 (`erm` .854).
 """
 
 from __future__ import annotations

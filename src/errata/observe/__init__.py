@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from errata.observe.base import Observer
+from errata.observe.representation import Representation
 from errata.observe.track import Track
 from errata.observe.trajectory import Trajectory
 
-__all__ = ["Observer", "Track", "Trajectory"]
+__all__ = ["Observer", "Representation", "Track", "Trajectory"]

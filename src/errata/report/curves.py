@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from errata.report.columns import Columns
-from errata.report.figures import Line, histogram, line_chart, ridges
+from errata.report.figures import Line, line_chart
+from errata.report.histograms import histogram, ridges
 from errata.report.words import decimal, is_number, percent, whole
 
 __all__ = ["Figure", "loss_figures", "training_figures"]

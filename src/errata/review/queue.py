@@ -25,9 +25,10 @@ from errata.review.recalibration import Recalibration
 from errata.streams import seed_of
 
 if TYPE_CHECKING:
+    from errata.directory import AuditDirectory
     from errata.review.journal import Verdict
 
-__all__ = ["Card", "Queue"]
+__all__ = ["Card", "Queue", "columns_of"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -71,7 +72,8 @@ class Queue:
         blind: Share of cards without the proposal, 0 to 1.
         budget: Cards after which there is none; None is no limit.
         reviewer: Name of the person.
-        near: [N] numbers of groups of near-duplicates; one card settles a group.
+        near: [N] numbers of groups of near-duplicates, which may still be found meanwhile; one
+            card settles a group.
         overlap: Share of cards that another reviewer has judged, 0 to 1.
 
     Raises:
@@ -206,6 +208,18 @@ class Queue:
         moved = np.log((1 + hits) / (1 + means)) - np.log((1 + seen - hits) / (1 + seen - means))
         where = np.searchsorted(pairs, self._pair[rows]).clip(max=len(pairs) - 1)
         return odds + np.where(pairs[where] == self._pair[rows], moved[where], 0.0)
+
+
+def columns_of(audit: AuditDirectory) -> tuple[Floats, Floats, Bools, Ints, Ints]:
+    """Read what `Queue` wants to know of the rows of an audit, in the order of its arguments."""
+    issues, here = audit.issues, audit.issues.places
+    return (
+        issues.suspicion[here],
+        issues.p_wrong[here],
+        issues.flagged[here],
+        np.asarray(audit.ledger.given),
+        issues.proposed[here],
+    )
 
 
 def _decided(current: Current) -> tuple[Ints, Bools]:
