@@ -3,8 +3,9 @@
     ERRATA_DATA=DIR python benchmarks/detectors.py [--ledgers DIR] [--json FILE]
 
 The first 10,000 images of Fashion-MNIST, net `conv`, flips, batch 128, plain training: 30 epochs,
-recorded by `Track` and `Trajectory`. The ledger is saved in `--ledgers` and used again. A bootstrap
-ensemble (8 members of 4 epochs) and a search with threshold samples (2 runs of 10 epochs) follow.
+recorded by `Track`, `Trajectory` and `Representation`. The ledger is saved in `--ledgers` and used
+again. A bootstrap ensemble (8 members of 4 epochs) and a search with threshold samples (2 runs of
+10 epochs) follow.
 About 15 minutes of one core in all.
 """
 
@@ -33,7 +34,7 @@ from errata.ledger import Ledger
 from errata.machine import processor_name
 from errata.measures import auroc, average_precision, precision_recall_f1
 from errata.methods import phases_named
-from errata.observe import Observer, Track, Trajectory
+from errata.observe import Observer, Representation, Track, Trajectory
 from errata.parts.base import stages_of_phases
 from errata.types import Source
 
@@ -41,7 +42,7 @@ ROWS, EPOCHS, MEMBERS, MEMBER_EPOCHS, THRESHOLD_EPOCHS = 10_000, 30, 8, 4, 10
 NOISES = ("uniform:0.4", "asymmetric:0.4", "none")
 DETECTORS = (
     *("accumulated_margin", "accumulated_loss", "disagreement", "early_margin", "self_confidence"),
-    *("forgetting", "phantom", "small_loss_mixture"),
+    *("forgetting", "phantom", "small_loss_mixture", "probe"),
     *("ctrl", "wrong_event", "cartography", "o2u", "arazo"),
 )
 PROBABILITIES = {"phantom", "small_loss_mixture", "wrong_event", "arazo"}
@@ -75,7 +76,7 @@ def ledger_of(noise: str, source: Source, folder: Path) -> Ledger:
     """Give the ledger of a training, made once."""
     place = folder / noise.replace(":", "_")
     if not place.exists():
-        run = train(source, EPOCHS, observers=(Track(), Trajectory()))
+        run = train(source, EPOCHS, observers=(Track(), Trajectory(), Representation()))
         run.ledger.save(place)
     ledger = Ledger.load(place)
     ledger.check(source.ids, source.given)

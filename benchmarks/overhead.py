@@ -23,10 +23,10 @@ import torch
 from errata.data import Arrays, Augment
 from errata.engine import Engine, TrainingRun
 from errata.engine.step import plain_step
+from errata.job import TRACK
 from errata.machine import processor_name
 from errata.methods import recipe_named
 from errata.models import build_model
-from errata.observe import Track
 from errata.parts.base import OptimizerSpec, Stage
 
 ROWS, CLASSES, BATCH, EPOCHS = 12_800, 10, 128, 60
@@ -49,7 +49,7 @@ def our_step(source: Arrays, recipe: str, *, tracked: bool) -> Callable[[], None
         lambda: build_model("conv", source.shape, CLASSES),
         augment=Augment.parse("flip"),
         engine=Engine(device="cpu"),
-        observers=(Track(),) if tracked else (),
+        observers=TRACK if tracked else (),
     )
     run.enter_stage(0)
     # The window in which ODD keeps losses, its dearest before it drops.

@@ -29,7 +29,8 @@ def ledger(wrong: np.ndarray) -> Ledger:
     given = np.where(wrong, (truth + rng.integers(1, CLASSES, ROWS)) % CLASSES, truth)
     given[-UNLABELLED:] = -1
     recorder = simulate(truth, given, CLASSES)
-    for values in (*recorder.columns.values(), recorder.prob_sum):
+    sums = recorder.prob_sum, recorder.features, recorder.views
+    for values in (*recorder.columns.values(), *sums):
         values[0] = 0
     recorder.columns["first_learned"][0] = -1
     recorder.curve[0] = np.nan

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from errata.ledger import Ledger, standard
+from errata.ledger import Column, Ledger, standard
 
 SCALARS = (
     *("loss", "loss_sum", "margin_sum", "correct_sum", "times_seen", "disagree_sum", "forgets"),
@@ -16,7 +16,7 @@ SCALARS = (
 
 
 class Recorder:
-    """Adds up what the observer of the engine adds up, in numpy."""
+    """Adds up what the observers of the engine add up, in numpy; the logits are the features."""
 
     def __init__(self, given: np.ndarray, classes: int, epochs: int, rng: np.random.Generator):
         rows = len(given)
@@ -27,6 +27,7 @@ class Recorder:
         self.columns["phantom"] = (np.maximum(given, 0) + shift) % classes
         self.prob_sum = np.zeros((rows, classes))
         self.curve = np.full((rows, epochs), np.nan)
+        self.features, self.views = np.zeros((rows, 2, classes)), np.zeros((rows, 2))
 
     def see(self, rows: np.ndarray, logits: np.ndarray, epoch: int) -> None:
         """Record the logits [n, C] of some rows."""
@@ -53,6 +54,9 @@ class Recorder:
             columns[name][rows] += values
         self.prob_sum[rows] += np.exp(logs)
         self.curve[rows, epoch] = loss
+        late = int(epoch >= round(0.3 * self.curve.shape[1]))
+        self.features[rows, late] += logits / self.curve.shape[1]
+        self.views[rows, late] += 1
 
     @staticmethod
     def _facts(
@@ -79,6 +83,13 @@ class Recorder:
             seen = np.flatnonzero(~np.isnan(self.curve[:, epoch]))
             loss = torch.from_numpy(self.curve[seen, epoch])
             ledger.write("loss_curve", torch.from_numpy(seen), loss, stamp=epoch)
+        for name, values, dtype in (
+            ("feature_sum", self.features, torch.float16),
+            ("feature_views", self.views, torch.int32),
+        ):
+            column = Column(name, shape=values.shape[1:], dtype=dtype, rule="sum")
+            ledger.add("representation", column)
+            ledger.write(name, everyone, torch.from_numpy(values), stamp=0)
         if final is not None:
             ledger.add("audit", standard("final_prob", shape=(self.classes,)))
             ledger.write("final_prob", everyone, torch.from_numpy(final), stamp=0)

@@ -5,6 +5,8 @@ Tolerances are those of 3,000 rows: about three times the sampling error of the 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,12 +15,7 @@ from ledgers import simulate, train
 from errata.data import flips
 from errata.detect import consensus, decide, default_detectors, estimate_rate
 from errata.detect.groups import resolved_share, wrong_groups
-from errata.detect.rate import (
-    disagreement_rate,
-    loss_mixture_rate,
-    margin_group_rate,
-    phantom_rate,
-)
+from errata.detect.rate import Opinion, disagreement, margin_opinions, pooled
 from errata.errors import LedgerError
 from errata.ledger import Ledger, standard
 from errata.measures import auroc, precision_recall_f1
@@ -34,56 +31,78 @@ def other(truth: np.ndarray, rate: float) -> np.ndarray:
     return flips.flip_other(truth, rate, CLASSES, np.random.default_rng(2))
 
 
-# Single estimates.
+# Single opinions.
 
 
 def test_rows_that_agree_do_not_count_and_those_that_waver_count_little():
-    probs = np.array([[0.9, 0.1], [0.45, 0.55], [0.0, 1.0], [np.nan, np.nan]])
-    expected = (0 + (1 - 0.45 / 0.55) + 1) / 3
-    assert disagreement_rate(probs, np.zeros(4, np.int64)) == pytest.approx(expected)
+    probs = np.array([[0.9, 0.1], [0.45, 0.55], [0.0, 1.0], [np.nan, np.nan], [0.0, 1.0]])
+    doubts = disagreement(probs, np.array([0, 0, 0, 0, -1]))
+    np.testing.assert_allclose(doubts, [0, 1 - 0.45 / 0.55, 1, np.nan, np.nan])
 
 
-def test_unlabelled_rows_do_not_count():
-    assert disagreement_rate(np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([1, -1])) == 0
+def opinion(rate: float, doubt: float = 0.0, **rest: Any) -> Opinion:
+    return Opinion(rate, doubt, np.full(1000, rate), **rest)
 
 
-def test_two_clear_groups_of_losses_give_their_share():
-    rng = np.random.default_rng(0)
-    loss = np.r_[rng.gamma(2, 0.1, 700), rng.normal(3, 0.3, 300)]
-    assert loss_mixture_rate(loss) == pytest.approx(0.3, abs=0.03)
+def test_a_single_sure_opinion_leaves_chance_and_the_error_of_the_model():
+    found, scale = pooled([opinion(0.2)], 1000)
+    assert found.estimate == 0.2
+    assert scale == pytest.approx(np.sqrt(0.2 * 0.8 / 1000 + 0.01**2))
+    assert found.high - found.estimate == pytest.approx(1.5 * (scale + 0.003))
+    assert found.estimate - found.low == pytest.approx(found.high - found.estimate)
+    np.testing.assert_allclose(found.posterior, 0.2)
+
+
+def test_opinions_count_by_weight_and_hold_the_interval_open_where_they_differ():
+    found, scale = pooled([opinion(0.1, weight=3.0), opinion(0.3)], 1000)
+    assert found.estimate == pytest.approx(0.15)
+    assert scale > np.sqrt(0.75 * 0.05**2 + 0.25 * 0.15**2)
+    assert found.low < 0.1
+
+
+def test_the_same_opinion_twice_makes_the_mean_no_surer():
+    one, two = (pooled([opinion(0.2, 0.03)] * k, 1000)[0] for k in (1, 2))
+    assert (one.low, one.high) == pytest.approx((two.low, two.high))
+
+
+def test_rows_that_may_only_be_hard_widen_the_upper_end_alone():
+    plain, hard = (pooled([opinion(0.1, hard=h)], 1000)[0] for h in (0.0, 0.2))
+    assert hard.low == plain.low
+    assert hard.high == pytest.approx(plain.high + 0.2)
 
 
 def test_a_clear_group_below_zero_is_the_rate():
     rng = np.random.default_rng(0)
     margins = np.r_[rng.normal(3, 1, 2250), rng.normal(-2, 1, 750)]
-    fits = wrong_groups(margins, rng.permutation(np.arange(3000) % 3), rng)
-    rate, half, unresolved = margin_group_rate(fits)
-    assert rate == pytest.approx(0.25, abs=0.02)
-    assert half < 0.05
-    assert unresolved == 0
-    posterior = fits[0].posterior
-    assert posterior[:2250].mean() < 0.02 < 0.95 < posterior[2250:].mean()
+    opinions = margin_opinions(margins, rng.permutation(np.arange(3000) % 3))
+    found, scale = pooled(opinions, 3000)
+    assert found.estimate == pytest.approx(0.25, abs=0.015)
+    assert scale < 0.03
+    assert all(each.hard == 0 for each in opinions)
+    assert found.posterior[:2250].mean() < 0.02 < 0.95 < found.posterior[2250:].mean()
 
 
 def test_the_tail_of_hard_rows_is_no_group():
     rng = np.random.default_rng(0)
     margins = np.log(rng.gamma(1.5, 2, 4000)) * 2
-    assert (margins < 0).mean() > 0.1
-    fits = wrong_groups(margins, np.zeros(4000, np.int64), rng)
-    assert margin_group_rate(fits)[0] < 0.02
+    below = (margins < 0).mean()
+    assert below > 0.1
+    found, _ = pooled(margin_opinions(margins, np.zeros(4000, np.int64)), 4000)
+    assert found.estimate < 0.02
+    assert found.high > below / 2
 
 
 def test_too_few_rows_make_no_group():
-    assert wrong_groups(np.zeros(59), np.zeros(59, np.int64), np.random.default_rng(0)) == []
-    assert margin_group_rate([]) == (0, 0, 0)
+    assert wrong_groups(np.zeros(59), np.zeros(59, np.int64)) == []
+    assert margin_opinions(np.zeros(59), np.zeros(59, np.int64)) == []
 
 
 def test_small_classes_are_grouped_together():
     rng = np.random.default_rng(0)
     given = np.r_[np.zeros(400, np.int64), np.arange(1, 51).repeat(4)]
     margins = np.where(rng.random(600) < 0.3, rng.normal(-3, 1, 600), rng.normal(3, 1, 600))
-    rate, _, _ = margin_group_rate(wrong_groups(margins, given, rng))
-    assert rate == pytest.approx((margins < 0).mean(), abs=0.03)
+    found, _ = pooled(margin_opinions(margins, given), 600)
+    assert found.estimate == pytest.approx((margins < 0).mean(), abs=0.03)
 
 
 def test_more_overlap_never_counts_as_better_resolved():
@@ -91,12 +110,6 @@ def test_more_overlap_never_counts_as_better_resolved():
     assert shares[0] == 1
     assert shares[-1] == 0
     assert (np.diff(shares) <= 0).all()
-
-
-def test_the_phantom_rate_leaves_unknown_rows_out():
-    rng = np.random.default_rng(0)
-    observed = np.r_[rng.normal(-4, 1, 300), rng.normal(4, 1, 700), np.full(500, np.nan)]
-    assert phantom_rate(observed, rng.normal(-4, 1, 1000)).rate == pytest.approx(0.3, abs=0.03)
 
 
 # The estimate that chooses.
@@ -109,7 +122,7 @@ def test_random_errors_are_counted_whatever_training_memorises(rate: float, memo
     found = estimate_rate(simulate(truth, given, CLASSES, memory=memory).ledger())
     assert found.estimate == pytest.approx(rate, abs=0.035)
     assert found.low <= rate <= found.high
-    assert found.high - found.low < 0.25
+    assert found.high - found.low < 0.16
 
 
 @pytest.mark.parametrize("memory", [0.5, 3.0])
@@ -137,6 +150,25 @@ def test_rows_that_left_training_early_do_not_spoil_the_null():
     gone = np.random.default_rng(0).random(len(truth)) < np.where(given != truth, 0.9, 0.02)
     found = estimate_rate(recorder.ledger(dropped=gone))
     assert found.estimate == pytest.approx(0.3, abs=0.035)
+    # The null is what the dropped rows say, and with few of them its fit is unsure.
+    assert found.high - found.low < 0.16
+
+
+def test_an_unsure_null_leaves_the_groups_in_charge(monkeypatch: pytest.MonkeyPatch):
+    truth = truth_of(1000)
+    ledger = simulate(truth, other(truth, 0.2), CLASSES).ledger()
+
+    def beside(null: Opinion | None) -> float:
+        monkeypatch.setattr("errata.detect.rate._from_null", lambda ledger: null)
+        return estimate_rate(ledger).estimate
+
+    groups = beside(None)
+    everyone = np.full(1000, 0.6)
+    assert beside(Opinion(0.6, 1.0, everyone)) == pytest.approx(groups, abs=0.01)
+    assert beside(Opinion(0.6, 1e-4, everyone)) == pytest.approx(0.6, abs=0.01)
+    assert beside(Opinion(0.6, 1e-4, everyone, weight=0.5)) == pytest.approx(
+        (groups + 0.6) / 2, abs=0.01
+    )
 
 
 def test_held_out_probabilities_alone_are_enough():

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 import errata
 from errata.blocks import blocks_of
-from errata.detect.how_many import RULES, RateReadings, estimate_rate, read_rates, transition_em
 from errata.detect.neighbours import neighbour_disagreement
 from errata.detect.one_pass import one_pass
 from errata.detect.probabilities import scan
@@ -84,7 +83,7 @@ def answer(rule: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", ["gated", "posterior"])
+@pytest.mark.parametrize("rule", ["surest", "gated", "posterior"])
 def test_the_number_of_threads_changes_no_bit(rule: str):
     code = f"from tests.unit.test_score import answer; print(answer({rule!r}))"
     threads = {"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "3", "MKL_NUM_THREADS": "3"}
@@ -174,72 +173,6 @@ def test_probabilities_of_being_wrong_rise_with_suspicion_and_average_to_the_rat
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 def test_a_rate_of_none_or_all_is_the_probability_of_every_row(rate: float):
     assert spread_rate(np.array([0.1, 0.9]), rate).tolist() == [rate, rate]
-
-
-def test_readings_by_hand():
-    probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.1, 0.9], [0.3, 0.7], [0.6, 0.4]])
-    table = blocks_of(probs, "probs")
-    readings = read_rates(one_pass(table, np.array([0, 0, 0, 1, 1, 1])), table)
-    assert readings.disagreement == pytest.approx(2 / 6)
-    assert readings.doubt == pytest.approx((1 - 0.4 / 0.6) * 2 / 6)
-    # Rows 0, 1 and 3 lie above the median of the best probabilities, .75, and are right.
-    assert readings.sure == 0.0
-    # Thresholds .7 and 2/3: rows 0, 1, 3 and 4 are sure, and all of them are right.
-    assert readings.confident == 0.0
-
-
-def test_a_transition_is_found_again():
-    rng = np.random.default_rng(0)
-    true = rng.integers(0, 3, 6000)
-    T = np.array([[0.8, 0.2, 0.0], [0.0, 0.7, 0.3], [0.1, 0.0, 0.9]])
-    given = np.array([rng.choice(3, p=row) for row in T[true]])
-    clean = 0.97 * np.eye(3)[true] + 0.01
-    found, rate = transition_em(clean, given)
-    assert found == pytest.approx(T, abs=0.03)
-    assert rate == pytest.approx((given != true).mean(), abs=0.02)
-
-
-@pytest.mark.parametrize(
-    ("sure", "rate"),
-    [
-        # The sure half disagrees in a tenth of what all rows do: the model alone is unsure.
-        (0.04, 0.04),
-        (0.08, (0.08 + 0.3) / 2),
-        (0.2, 0.3),
-        # Rises by 2.5 times what the sure half has beyond .225.
-        (0.325, 0.3 + 0.25 * 0.1),
-    ],
-)
-def test_the_sure_half_corrects_the_doubt(sure: float, rate: float):
-    readings = RateReadings(10_000, 10, 0.4, 0.3, 0.1, 0.1, sure)
-    assert estimate_rate(readings).estimate == pytest.approx(rate)
-
-
-def test_the_fitted_blend_by_hand_and_without_a_posterior():
-    readings = RateReadings(1000, 10, 0.4, 0.3, 0.1, 0.2, 0.3)
-    expected = 0.28 * 0.2 + 0.8 * 0.3 - 0.08 * 0.4
-    assert estimate_rate(readings, rule="fitted").estimate == pytest.approx(expected)
-    wide = RateReadings(1000, 500, 0.4, 0.3, 0.1, float("nan"), 0.3)
-    assert estimate_rate(wide, rule="fitted").estimate == estimate_rate(wide).estimate
-
-
-def test_an_unsure_model_of_clean_labels_flags_few_rows():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(20_000, 10)) * np.where(rng.random(20_000) < 0.6, 30, 2)[:, None]
-    probs = np.exp(logits - logits.max(1, keepdims=True))
-    probs /= probs.sum(1, keepdims=True)
-    labels = (rng.random(20_000)[:, None] > probs.cumsum(1)).sum(1).clip(max=9)
-    assert (probs.argmax(1) != labels).mean() > 0.1
-    assert find_label_errors(labels, probs).flagged.mean() <= 0.03
-    assert find_label_errors(labels, probs, rule="doubt").flagged.mean() > 0.05
-
-
-def test_wide_tables_have_no_posterior_and_every_rule_still_answers():
-    readings = RateReadings(1000, 500, 0.3, 0.2, 0.1, float("nan"), 0.1)
-    assert set(readings.values) == {"disagreement", "doubt", "confident", "sure"}
-    for rule in RULES:
-        rate = estimate_rate(readings, rule=rule)
-        assert 0 <= rate.low <= rate.estimate <= rate.high <= 1
 
 
 def test_several_models_count_by_their_mean(tmp_path: Path):

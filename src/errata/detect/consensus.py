@@ -16,6 +16,7 @@ from errata.ledger import Ledger
 __all__ = ["DEFAULT", "consensus", "default_detectors", "vote"]
 
 DEFAULT = (
+    "probe",
     "accumulated_margin",
     "accumulated_loss",
     "disagreement",
@@ -23,8 +24,17 @@ DEFAULT = (
     "self_confidence",
     "odd",
 )
-"""What an audit asks, as far as the ledger has the columns. No single one is best everywhere: loss
-and confidence lead under random errors, disagreement and early margins under plausible ones."""
+"""What an audit asks, as far as the ledger has the columns. The probe leads where it is among them:
+the others read the same training, which knows the labels it is asked about. Without it no single
+one is best everywhere: loss and confidence lead under random errors, disagreement and early margins
+under plausible ones."""
+_LEADER = "alike"
+_LEAD = 5.0
+"""Weight of the probe, beside 1 for what looks at features of its own."""
+_FOLLOWERS = ("margin", "loss", "disagreement", "early", "confidence", "dropped")
+_FOLLOW = 0.01
+"""Weight of what reads the training that the probe reads: it settles ties, gives words, and orders
+the rows that the probe does not know."""
 
 
 def default_detectors(ledger: Ledger) -> list[Detector]:
@@ -41,10 +51,10 @@ def consensus(scores: Sequence[Scores], weights: Sequence[float] | None = None) 
 
     Args:
         scores: [K] what the detectors said, at least one.
-        weights: [K] positive weights; all equal by default.
+        weights: [K] positive weights; by default all are equal, but that the probe leads.
     """
     assert scores, "a consensus needs at least one detector"
-    shares = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=np.float64)
+    shares = np.asarray(_default_weights(scores) if weights is None else weights, dtype=np.float64)
     total = np.zeros(len(scores[0].suspicion))
     mass = np.zeros_like(total)
     for share, each in zip(shares, scores, strict=True):
@@ -61,7 +71,19 @@ def consensus(scores: Sequence[Scores], weights: Sequence[float] | None = None) 
         said.sort(key=lambda each: -float(each.suspicion[row]))
         return ", ".join(each.words(row) for each in said[:2])
 
-    return Scores(suspicion, vote([each.proposed for each in scores]), words, "consensus", joined)
+    proposed = vote([each.proposed for each in scores])
+    for leader in scores:
+        if leader.kind == _LEADER:
+            proposed = np.where(np.isnan(leader.suspicion), proposed, leader.proposed)
+    return Scores(suspicion, proposed, words, "consensus", joined)
+
+
+def _default_weights(scores: Sequence[Scores]) -> list[float]:
+    kinds = [each.kind for each in scores]
+    if _LEADER not in kinds:
+        return [1.0] * len(kinds)
+    follow = dict.fromkeys(_FOLLOWERS, _FOLLOW)
+    return [_LEAD if kind == _LEADER else follow.get(kind, 1.0) for kind in kinds]
 
 
 def vote(proposals: Sequence[np.ndarray]) -> np.ndarray:

@@ -36,7 +36,7 @@ __all__ = [
     "sharpening",
 ]
 
-_PLAINEST = ("disagreement", "dropped", "margin", "confidence")
+_PLAINEST = ("disagreement", "dropped", "alike", "margin", "confidence")
 """Kinds of reasons that need no explanation come before those that do."""
 _MOST_REASONS = 3
 _CAUTION = 0.25
@@ -270,8 +270,9 @@ def _is_enough(suspicion: np.ndarray, verified: np.ndarray, least_p_value: float
 
 def _reasons(scores: Sequence[Scores], ranks: np.ndarray, row: int) -> tuple[Reason, ...]:
     """Take the detectors to which the row is more suspicious than most, plainest words first."""
-    order = sorted(range(len(scores)), key=lambda k: (_plainness(scores[k].kind), -ranks[k]))
-    chosen = [scores[k] for k in order if ranks[k] > 0.5][:_MOST_REASONS]
+    high = [k for k in range(len(scores)) if ranks[k] > 0.5]
+    high.sort(key=lambda k: (_plainness(scores[k].kind), -ranks[k]))
+    chosen = [scores[k] for k in high[:_MOST_REASONS]]
     return tuple(_reason(each, row) for each in chosen)
 
 

@@ -26,14 +26,12 @@ class WrongGroup:
         overlap: Share of rows that cannot be told to be in or out of them, 0 to 0.5.
         resolved: How far that part is a group of its own rather than a tail, 0 to 1.
         posterior: [N] probability of belonging to it; NaN where the margin is unknown.
-        deviation: Standard deviation of the rate over resampled rows.
     """
 
     rate: float
     overlap: float
     resolved: float
     posterior: np.ndarray
-    deviation: float
 
     @property
     def weight(self) -> float:
@@ -52,9 +50,7 @@ def resolved_share(rate: float, overlap: float) -> float:
     return float(np.clip((0.5 - overlap / rate) / 0.2, 0, 1)) if rate > 0 else 1.0
 
 
-def wrong_groups(
-    margins: np.ndarray, given: np.ndarray, rng: np.random.Generator, *, resamples: int = 10
-) -> list[WrongGroup]:
+def wrong_groups(margins: np.ndarray, given: np.ndarray) -> list[WrongGroup]:
     """Fit normal mixtures to margins: three parts over all rows, two and three within classes.
 
     Which number of parts is right depends on the data, so each is a fit of its own.
@@ -62,8 +58,6 @@ def wrong_groups(
     Args:
         margins: [N] log-odds or logits of the given label against the best other; NaN is unknown.
         given: [N] class numbers.
-        rng: Where resampled rows come from.
-        resamples: How many times rows are drawn anew for the deviation.
 
     Returns:
         The fits; empty where fewer than 60 rows are known.
@@ -75,7 +69,7 @@ def wrong_groups(
     everyone = np.zeros(len(known), dtype=np.int64)
     by_class = _join_small(given[known])
     plans = [(everyone, 3), (by_class, 2), (by_class, 3)]
-    fits = [_fit(values, group, k, rng, resamples) for group, k in plans]
+    fits = [_fit(values, group, k) for group, k in plans]
     return [replace(fit, posterior=_spread(fit.posterior, known, len(margins))) for fit in fits]
 
 
@@ -98,33 +92,21 @@ def _join_small(labels: np.ndarray) -> np.ndarray:
     return np.asarray(number[place])
 
 
-def _fit(
-    values: np.ndarray, group: np.ndarray, k: int, rng: np.random.Generator, resamples: int
-) -> WrongGroup:
+def _fit(values: np.ndarray, group: np.ndarray, k: int) -> WrongGroup:
     tables = [binned(values[group == g]) for g in range(int(group.max()) + 1)]
     centres = np.stack([table[0] for table in tables])
     counts = np.stack([table[1] for table in tables])
     fit = fit_normals(centres, counts, k)
-    size = counts.sum(1) / len(values)
     wrong = _below_zero(fit)
     doubt = np.minimum(wrong, 1 - wrong)
     overlap = float((counts * doubt).sum() / len(values))
-    rates = [
-        float(size @ _mass_below_zero(fit_normals(centres, again, k, start=fit.shares)))
-        for again in (np.maximum(rng.poisson(counts), 1e-9) for _ in range(resamples))
-    ]
-    rate = float(size @ _mass_below_zero(fit))
+    rate = float((counts * wrong).sum() / len(values))
     width = centres[:, 1] - centres[:, 0]
     place = np.rint((values - centres[group, 0]) / width[group]).astype(np.int64)
     posterior = wrong[group, np.clip(place, 0, centres.shape[1] - 1)]
-    deviation = float(np.std(rates)) if rates else 0.0
-    return WrongGroup(rate, overlap, resolved_share(rate, overlap), posterior, deviation)
+    return WrongGroup(rate, overlap, resolved_share(rate, overlap), posterior)
 
 
 def _below_zero(fit: Normals) -> np.ndarray:
     """Probability [G, b] of components whose mean is negative."""
     return np.asarray((fit.shares * (fit.means < 0)[:, None]).sum(2))
-
-
-def _mass_below_zero(fit: Normals) -> np.ndarray:
-    return np.asarray((fit.weights * (fit.means < 0)).sum(1))

@@ -41,6 +41,7 @@ _STEPS = 15
 _FLOOR = 1e-6
 _EASY = (0.15, 0.25)
 _RISE, _MANY = 2.5, 0.225
+_BELIEVED = 0.2
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class RateReadings:
             sharpened probabilities; NaN where it was not taken, as above 100 classes.
         sure: Share of rows whose best class is another, among the half with the highest best
             probability.
+        surest: The same among the tenth with the highest one. Far too few rows to say how many
+            labels are wrong, it tells a model that is unsure from one that is contradicted.
     """
 
     rows: int
@@ -66,16 +69,31 @@ class RateReadings:
     confident: float
     posterior: float
     sure: float
+    surest: float
 
     @property
     def values(self) -> dict[str, float]:
-        """The readings that could be taken, by name."""
+        """The readings of the rate that could be taken, by name."""
         names = ("disagreement", "doubt", "confident", "posterior", "sure")
         return {name: getattr(self, name) for name in names if not np.isnan(getattr(self, name))}
 
 
 def _posterior(readings: RateReadings) -> float:
     return readings.values.get("posterior", readings.doubt)
+
+
+def _surest(readings: RateReadings) -> float:
+    """Weigh `sure` against the mean of `doubt` and `confident`, by the surest tenth of the rows.
+
+    Rows on which the model is unsure cannot tell its own errors from those of the labels. If labels
+    err, they contradict the model also where it is surest; if its surest tenth hardly ever
+    disagrees, it is the model that errs, and `sure` alone counts. A tenth with a fifth of the
+    disagreement of all rows, or more, brings the mean of the two readings of all rows: `doubt` is
+    right where errors follow the sample, and too high where they follow the class alone.
+    """
+    trust = min(readings.surest / max(_BELIEVED * readings.disagreement, _FLOOR), 1.0)
+    every = (readings.doubt + readings.confident) / 2
+    return readings.sure + trust * max(every - readings.sure, 0.0)
 
 
 def _gated(readings: RateReadings) -> float:
@@ -102,6 +120,7 @@ def _fitted(readings: RateReadings) -> float:
 
 
 RULES: dict[str, Callable[[RateReadings], float]] = {
+    "surest": _surest,
     "gated": _gated,
     "fitted": _fitted,
     "posterior": _posterior,
@@ -112,8 +131,8 @@ RULES: dict[str, Callable[[RateReadings], float]] = {
     "disagreement": lambda readings: readings.disagreement,
     "doubt": lambda readings: readings.doubt,
 }
-"""Rules by name. ``posterior`` takes ``doubt`` where there is no posterior. ``gated`` and
-``fitted`` rest on planted errors (`benchmarks/rate_study.py`); decision 0014 tells how."""
+"""Rules by name. ``posterior`` takes ``doubt`` where there is no posterior. The first three rest on
+planted errors (`benchmarks/rate_study.py`); decision 0014 tells how."""
 READS_POSTERIOR = ("posterior", "middle", "fitted")
 DEFAULT_RULE = "gated"
 
@@ -128,7 +147,7 @@ def estimate_rate(readings: RateReadings, *, rule: str = DEFAULT_RULE) -> RateEs
         SettingsError: No rule has this name.
 
     Example:
-        >>> readings = RateReadings(1000, 10, 0.3, 0.2, 0.1, 0.15, 0.18)
+        >>> readings = RateReadings(1000, 10, 0.3, 0.2, 0.1, 0.15, 0.1, 0.06)
         >>> estimate_rate(readings).estimate, estimate_rate(readings, rule="middle").estimate
         (0.2, 0.175)
     """
@@ -155,7 +174,7 @@ def read_rates(found: OnePass, probs: Blocks, *, posterior: bool = True) -> Rate
     disagrees = found.top[rows] != found.given[rows]
     best = np.where(disagrees, other, own)
     # All rows of one height count alike: their order must not.
-    sure = best >= np.median(best)
+    half, tenth = np.quantile(best, [0.5, 0.9])
     doubt = np.where(disagrees, 1 - own / np.where(disagrees, other, 1.0), 0.0)
     implied = np.nan
     if posterior and found.classes <= _MOST_CLASSES:
@@ -169,7 +188,8 @@ def read_rates(found: OnePass, probs: Blocks, *, posterior: bool = True) -> Rate
         float(doubt.mean()),
         _confident(found, rows, disagrees),
         implied,
-        float(disagrees[sure].mean()),
+        float(disagrees[best >= half].mean()),
+        float(disagrees[best >= tenth].mean()),
     )
 
 

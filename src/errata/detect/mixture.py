@@ -61,22 +61,17 @@ def binned(values: np.ndarray, *, bins: int = 120) -> tuple[np.ndarray, np.ndarr
     return (edges[1:] + edges[:-1]) / 2, counts.astype(np.float64)
 
 
-def fit_normals(
-    centres: np.ndarray, counts: np.ndarray, k: int, *, start: np.ndarray | None = None
-) -> Normals:
+def fit_normals(centres: np.ndarray, counts: np.ndarray, k: int) -> Normals:
     """Fit `k` normal distributions to each group by expectation and maximisation.
 
-    Without `start` it begins from several slices of each group and keeps the likeliest fit.
+    It begins from several slices of each group and keeps the likeliest fit.
 
     Args:
         centres: [G, b] middle of each bin.
         counts: [G, b], at least one count per group.
         k: Number of components, at least 2.
-        start: [G, b, k] shares to begin from, with few rounds.
     """
     weights = counts / counts.sum(1, keepdims=True)
-    if start is not None:
-        return _maximise(centres, weights, start, rounds=15)
     # A start is where the lowest component ends; the others share what is left.
     cuts = [np.arange(1, k) / k] + [
         np.r_[low, low + (1 - low) * np.arange(1, k - 1) / (k - 1)]

@@ -1,8 +1,8 @@
-"""How many labels are wrong: several estimates, and one that chooses among them.
+"""How many labels are wrong: several opinions, pooled into one estimate with an interval.
 
-Nobody says which kind of noise the labels have. Random errors are measured against the phantom
-null; where that does not match, the margins are split into groups; where neither says anything,
-disagreement with the averaged prediction is what is left.
+Nobody says which kind of noise the labels have. Margins of several stretches of training are split
+into groups; random errors are measured against the phantom null as well; where rows are too few for
+groups, disagreement with the averaged prediction is what is left.
 
 Shapes: N rows, C classes.
 """
@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from errata.detect.base import Scores
-from errata.detect.groups import WrongGroup, wrong_groups
-from errata.detect.mixture import high_loss_posterior
-from errata.detect.phantom import NullFit, fit_null, null_posterior, phantom_margins
+from errata.detect.groups import wrong_groups
+from errata.detect.phantom import fit_null, null_posterior, phantom_margins
 from errata.detect.reading import (
     averaged_probs,
     column,
@@ -30,23 +29,17 @@ from errata.errors import LedgerError
 from errata.ledger import Ledger
 from errata.streams import numpy_generator
 
-__all__ = [
-    "RateEstimate",
-    "disagreement_rate",
-    "estimate_rate",
-    "loss_mixture_rate",
-    "margin_group_rate",
-    "phantom_rate",
-]
+__all__ = ["Opinion", "RateEstimate", "disagreement", "estimate_rate", "margin_opinions", "pooled"]
 
 _RESAMPLES = 30
-_FIRST = (0.1, 0.25)
 _RESAMPLED_ROWS = 20_000
-_WIDER = 0.125
-"""Share of its width that the interval grows by at either end, for what the model gets wrong. The
-smallest that covers the truth in all of 20 planted runs on digits, of seeds that test nothing: by
-split conformal inference it covers at least 95 % of further runs like these
-(``benchmarks/rate_interval.py``). Other data are no runs like these."""
+_FIRST = (0.1, 0.25)
+_WIDTH = 1.5
+"""Half width of the interval in units of its scale. It covers 34 of 36 planted runs on digits, of
+seeds that test nothing; 1.3 is what split conformal inference asks for to cover 90 % of runs like
+these (``benchmarks/rate_interval.py``). Other data are no runs like these."""
+_MODEL_ERROR = 0.05
+"""Share of the rate by which opinions are off even where all agree. Our choice."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,6 @@ class RateEstimate:
         high: Upper end.
         method: What the estimate rests on most, in a few words.
         posterior: [N] rough probability of each row to be wrong; NaN where nothing is known.
-        trust: How far the phantom null explains the errors, 0 to 1.
     """
 
     estimate: float
@@ -67,67 +59,124 @@ class RateEstimate:
     high: float
     method: str
     posterior: np.ndarray | None = None
-    trust: float = 0.0
 
 
-def disagreement_rate(probs: np.ndarray, given: np.ndarray) -> float:
-    """Share of rows whose averaged prediction is another class, less the model's own errors.
+@dataclass(frozen=True)
+class Opinion:
+    """What one look at the ledger says of the rate.
 
-    A disagreeing row counts by one minus the odds of the given label against the predicted one:
-    where the model wavers, its own error is as likely as that of the label.
+    Attributes:
+        rate: Share of wrong labels, 0 to 1.
+        doubt: Share of rows that it cannot tell right from wrong, 0 to 1.
+        posterior: [N] probability of each row to be wrong; NaN where nothing is known.
+        weight: How much it counts beside others, above 0.
+        hard: Further share of rows that may be wrong or only hard, 0 to 1.
+        method: What it rests on.
+    """
+
+    rate: float
+    doubt: float
+    posterior: np.ndarray
+    weight: float = 1.0
+    hard: float = 0.0
+    method: str = "groups of margins"
+
+
+def disagreement(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Give one minus the odds of the given label against the predicted class [N], at least 0.
+
+    Where the model wavers, its own error is as likely as that of the label.
 
     Args:
-        probs: [N, C] averaged or held-out prediction; NaN rows do not count.
-        given: [N] class numbers; -1 does not count.
+        probs: [N, C] averaged or held-out prediction; a row of NaN gives NaN.
+        given: [N] class numbers; -1 gives NaN.
 
     Example:
-        >>> probs = np.array([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8], [0.0, 1.0]])
-        >>> disagreement_rate(probs, np.array([0, 0, 0, 0]))
-        0.4375
+        >>> disagreement(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0])).tolist()
+        [0.0, 0.75]
     """
-    doubt = _disagreement(probs, given)
-    return float(np.nanmean(doubt)) if not np.isnan(doubt).all() else 0.0
+    own, rival = rival_probs(probs, given)
+    doubt = 1 - own / np.maximum(rival, 1e-12)
+    return np.asarray(np.where(np.isnan(own), np.nan, np.maximum(doubt, 0)))
 
 
-def loss_mixture_rate(loss: np.ndarray) -> float:
-    """Mean probability of belonging to the group of high losses; 0 where there is one group.
+def margin_opinions(margins: np.ndarray, given: np.ndarray) -> list[Opinion]:
+    """Judge margins by the groups in them, and, counting as much, by the share below zero.
 
-    A rough estimate: with few errors the higher group is that of hard rows.
-    """
-    posterior = high_loss_posterior(loss)
-    return float(np.nanmean(posterior)) if not np.isnan(posterior).all() else 0.0
+    Groups alone miss wrong labels that lie among hard rows; both count as far as groups are clear.
 
-
-def phantom_rate(observed: np.ndarray, null: np.ndarray) -> NullFit:
-    """Measure random errors against labels that were never trained on, see `fit_null`."""
-    return fit_null(observed[~np.isnan(observed)], null)
-
-
-def margin_group_rate(fits: list[WrongGroup]) -> tuple[float, float, float]:
-    """Join fits of margins into a rate, its uncertainty, and the part that stays unresolved.
+    Args:
+        margins: [N] log-odds or logits of the given label against the best other; NaN is unknown.
+        given: [N] class numbers.
 
     Returns:
-        Rate, half width of a 95 % interval, and the further share of rows that may be wrong or
-        hard; all 0 to 1.
+        None where fewer than 60 rows are known.
     """
+    fits = wrong_groups(margins, given)
     if not fits:
-        return 0.0, 0.0, 0.0
+        return []
+    found = [
+        Opinion(
+            fit.rate * fit.resolved,
+            fit.overlap * (fit.rate * fit.resolved > 0),
+            fit.posterior * fit.resolved,
+            fit.weight,
+            fit.rate * (1 - fit.resolved),
+        )
+        for fit in fits
+    ]
     weights = np.array([fit.weight for fit in fits])
+    below = float((margins < 0).sum() / (~np.isnan(margins)).sum())
+    raw, kept = (
+        float(weights @ each) for each in ([f.rate for f in fits], [o.rate for o in found])
+    )
+    resolved = kept / raw if raw > 0 else 0.0
+    share = Opinion(
+        below * resolved,
+        float(np.average([each.doubt for each in found], weights=weights)),
+        np.where(np.isnan(margins), np.nan, (margins < 0) * resolved),
+        float(weights.sum()),
+        below * (1 - resolved),
+    )
+    return [*found, share]
+
+
+def pooled(opinions: list[Opinion], count: int) -> tuple[RateEstimate, float]:
+    """Join opinions into an estimate: their weighted mean, and an interval around it.
+
+    The scale holds how far they lie apart, how many rows they cannot tell, what chance does to a
+    count, and a part for what all get wrong. Seeing no error in n rows still allows for about 3 / n
+    of them. Opinions share their data, so more of them make it no surer (Stone 1961, linear pool).
+
+    Args:
+        opinions: At least one.
+        count: Rows with a known margin or prediction.
+
+    Returns:
+        The estimate, and the scale of its error, 0 to 1.
+    """
+    weights = np.array([each.weight for each in opinions])
     weights /= weights.sum()
-    raw = np.array([fit.rate for fit in fits])
-    kept = raw * np.array([fit.resolved for fit in fits])
-    rate = float(weights @ kept)
-    spread = float(np.sqrt(weights @ (kept - rate) ** 2))
-    sampling = float(weights @ np.array([fit.deviation for fit in fits]))
-    doubt = float(weights @ (np.array([fit.overlap for fit in fits]) * (kept > 0)))
-    return rate, 1.96 * float(np.hypot(spread, sampling)) + doubt / 2, float(weights @ (raw - kept))
+    rates = np.array([each.rate for each in opinions])
+    rate = float(weights @ rates)
+    apart = float(weights @ (rates - rate) ** 2)
+    doubt = float(weights @ np.array([each.doubt for each in opinions]))
+    hard = float(weights @ np.array([each.hard for each in opinions]))
+    chance = rate * (1 - rate) / max(count, 1)
+    scale = float(np.sqrt(apart + doubt**2 + chance + (_MODEL_ERROR * rate) ** 2))
+    half = _WIDTH * (scale + 3 / max(count, 1))
+    stack = np.stack([each.posterior for each in opinions])
+    mass = weights @ ~np.isnan(stack)
+    posterior = weights @ np.nan_to_num(stack) / np.where(mass > 0, mass, np.nan)
+    method = max(opinions, key=lambda each: each.weight).method
+    low, high = max(0.0, rate - half), min(1.0, rate + half + hard)
+    return RateEstimate(rate, low, high, method, posterior), scale
 
 
 def estimate_rate(ledger: Ledger, scores: Scores | None = None) -> RateEstimate:
     """Estimate the share of wrong labels, without knowing what kind of errors they are.
 
-    The interval holds what single estimates say, what chance does to a count of rows, and a part
-    for what all of them get wrong. Errors that follow the look of the samples can still escape it.
+    Errors that follow the look of the samples can still escape the interval.
 
     Args:
         ledger: What training recorded.
@@ -137,77 +186,73 @@ def estimate_rate(ledger: Ledger, scores: Scores | None = None) -> RateEstimate:
         LedgerError: The ledger holds neither predictions nor margins.
     """
     del scores
-    return _widened(_estimate(ledger))
-
-
-def _widened(found: RateEstimate) -> RateEstimate:
-    more = _WIDER * (found.high - found.low)
-    return replace(found, low=max(0.0, found.low - more), high=min(1.0, found.high + more))
-
-
-def _estimate(ledger: Ledger) -> RateEstimate:
     given = given_labels(ledger)
     probs = averaged_probs(ledger)
     held_out = column(ledger, "prob_oof") if ledger.has("prob_oof") else None
-    margins = _margin_columns(ledger, given, probs, held_out)
-    if not margins:
+    windows = _windows(ledger, given, probs, held_out)
+    if not windows:
         raise LedgerError(
             "the ledger holds neither margins nor predictions, so no rate can be estimated",
             hint="train with the observer `Track`, or run folds",
         )
-    rng = numpy_generator(0, "rate")
-    doubts = [_disagreement(each, given) for each in (probs, held_out) if each is not None]
-    doubts = [doubt for doubt in doubts if not np.isnan(doubt).all()]
-    estimate = _from_groups(margins, given, doubts, rng)
+    opinions = _weighing([each for w in windows for each in margin_opinions(w, given)], 1.0)
     first = _first_margins(ledger, given, probs)
-    if first is not None:
-        memory = _memory(ledger, given, first)
-        if memory > 0:
-            estimate = _blend(estimate, _from_groups([first], given, [], rng), memory)
+    memory = 0.0 if first is None else _memory(ledger, given, first)
+    early = [] if first is None or not memory else margin_opinions(first, given)
+    if early:
+        opinions = [*_weighing(opinions, 1 - memory), *_weighing(early, memory)]
+    count = max(int((~np.isnan(w)).sum()) for w in windows)
+    if not opinions:
+        best = next((each for each in (held_out, probs) if each is not None), None)
+        opinions = [_from_disagreement(windows, best, given)]
+    found, scale = pooled(opinions, count)
+    null = _from_null(ledger)
+    if null is None or scale == 0:
+        return found
+    share = null.weight * scale**2 / (scale**2 + null.doubt**2)
+    both = [*_weighing(opinions, 1 - share), *_weighing([null], share)]
+    found = pooled(both, count)[0]
+    return replace(found, method=null.method if share > 0.5 else opinions[0].method)
+
+
+def _weighing(opinions: list[Opinion], total: float) -> list[Opinion]:
+    """Scale weights so that they sum to `total`; opinions without weight are left out."""
+    whole = sum(each.weight for each in opinions)
+    return [replace(each, weight=total * each.weight / whole) for each in opinions if total > 0]
+
+
+def _from_disagreement(
+    windows: list[np.ndarray], probs: np.ndarray | None, given: np.ndarray
+) -> Opinion:
+    """Judge rows too few for groups; where rates may lie reaches to the share below zero."""
+    doubts = np.full(len(given), np.nan) if probs is None else disagreement(probs, given)
+    known = doubts[~np.isnan(doubts)]
+    rate = float(known.mean()) if len(known) else 0.0
+    below = [float((w < 0).sum() / max(1, (~np.isnan(w)).sum())) for w in windows]
+    return Opinion(rate, max(rate, *below), doubts, method="disagreement")
+
+
+def _from_null(ledger: Ledger) -> Opinion | None:
+    """Measure random errors by the phantom null; the weight says how far it explains them."""
     if not all(map(ledger.has, ("margin_sum", "phantom_margin_sum", "times_seen"))):
-        return estimate
-    return _with_null(ledger, estimate, rng)
-
-
-def _from_groups(
-    margins: list[np.ndarray],
-    given: np.ndarray,
-    doubts: list[np.ndarray],
-    rng: np.random.Generator,
-) -> RateEstimate:
-    """Estimate from groups of margins, or from disagreement where rows are too few for groups."""
-    fits = [fit for values in margins for fit in wrong_groups(values, given, rng)]
-    below = [float((values < 0).sum() / max(1, (~np.isnan(values)).sum())) for values in margins]
-    if fits:
-        posterior = _group_posterior(fits, len(given))
-        estimate = _join_groups(fits, doubts, below, int((~np.isnan(posterior)).sum()))
-    else:
-        posterior = doubts[-1] if doubts else np.full(len(given), np.nan)
-        rate = float(np.nanmean(posterior)) if doubts else 0.0
-        known = int((~np.isnan(posterior)).sum())
-        estimate = _interval(rate, 0.0, max(below), known, "disagreement")
-    return replace(estimate, posterior=posterior)
-
-
-def _join_groups(
-    fits: list[WrongGroup], doubts: list[np.ndarray], below: list[float], count: int
-) -> RateEstimate:
-    """Join groups of margins with disagreement, and give the interval that holds both."""
-    rate, half, unresolved = margin_group_rate(fits)
-    low, high = rate - half, rate + half + unresolved
-    # Before anything is memorised, nearly every wrong label has a negative margin.
-    joined = min(rate, max(below))
-    others = [float(np.nanmean(doubt)) for doubt in doubts]
-    if doubts and rate > 0:
-        share = float(np.nanmean(doubts[-1] > 0))
-        clear = others[-1] / share if share > 0 else 0.0
-        # Where most disagreements are clear-cut, little is memorised; if the fits differ as well,
-        # they take in hard rows that are not wrong.
-        weight = 0.5 * float(np.clip((clear - 0.5) / 0.2, 0, 1))
-        weight *= float(np.clip((half / rate - 0.1) / 0.1, 0, 1))
-        joined = (1 - weight) * joined + weight * others[-1]
-    low, high = min(low, joined, *others), max(high, joined, *others)
-    return _interval(joined, low, high, count, "groups of margins")
+        return None
+    observed, null = phantom_margins(ledger)
+    known = ~np.isnan(observed)
+    values = observed[known]
+    fit = fit_null(values, null)
+    if fit.trust == 0:
+        return None
+    # Smaller resamples save time; their deviation is larger by the root of the share.
+    rng = numpy_generator(0, "rate")
+    size = min(len(values), _RESAMPLED_ROWS)
+    again = [
+        fit_null(rng.choice(values, size), rng.choice(null, size)).rate for _ in range(_RESAMPLES)
+    ]
+    sampling = float(np.std(again)) * np.sqrt(size / len(values))
+    doubt = float(np.sqrt(sampling**2 + fit.spread**2 + (fit.rate * fit.misfit) ** 2))
+    posterior = np.full(len(observed), np.nan)
+    posterior[known] = null_posterior(values, null, fit)
+    return Opinion(fit.rate, doubt, posterior, fit.trust, method="phantom labels")
 
 
 def _memory(ledger: Ledger, given: np.ndarray, first: np.ndarray) -> float:
@@ -226,69 +271,10 @@ def _memory(ledger: Ledger, given: np.ndarray, first: np.ndarray) -> float:
     return float(np.clip((0.45 - late / early) / 0.1, 0, 1)) if early > 0 else 0.0
 
 
-def _blend(one: RateEstimate, other: RateEstimate, share: float) -> RateEstimate:
-    """Move by `share` from one estimate to another; the interval holds both."""
-    assert one.posterior is not None
-    assert other.posterior is not None
-    return RateEstimate(
-        (1 - share) * one.estimate + share * other.estimate,
-        min((1 - share) * one.low + share * other.low, one.estimate, other.estimate),
-        max((1 - share) * one.high + share * other.high, one.estimate, other.estimate),
-        one.method if share < 0.5 else other.method,
-        (1 - share) * one.posterior + share * other.posterior,
-    )
-
-
-def _interval(rate: float, low: float, high: float, count: int, method: str) -> RateEstimate:
-    # Seeing no error in n rows still allows for about 3 / n of them.
-    sampling = 3 / max(count, 1)
-    return RateEstimate(rate, max(0.0, low - sampling), min(1.0, high + sampling), method)
-
-
-def _with_null(ledger: Ledger, groups: RateEstimate, rng: np.random.Generator) -> RateEstimate:
-    """Move from the groups to the phantom null as far as it explains the errors."""
-    observed, null = phantom_margins(ledger)
-    known = ~np.isnan(observed)
-    values = observed[known]
-    fit = fit_null(values, null)
-    trust = fit.trust
-    if trust == 0:
-        return groups
-    # Smaller resamples save time; their deviation is larger by the root of the share.
-    size = min(len(values), _RESAMPLED_ROWS)
-    again = [
-        fit_null(rng.choice(values, size), rng.choice(null, size)).rate for _ in range(_RESAMPLES)
-    ]
-    sampling = float(np.std(again)) * np.sqrt(size / len(values))
-    half = 1.96 * float(sampling) + fit.spread + 0.02 * fit.rate
-    rate = trust * fit.rate + (1 - trust) * groups.estimate
-    gap = (1 - trust) * abs(fit.rate - groups.estimate)
-    # Where the groups say otherwise, the interval holds what they say as well.
-    low = min(trust * (fit.rate - half) + (1 - trust) * groups.low - gap, groups.estimate)
-    high = max(trust * (fit.rate + half) + (1 - trust) * groups.high + gap, groups.estimate)
-    method = "phantom labels" if trust > 0.5 else groups.method
-    assert groups.posterior is not None
-    blended = groups.posterior.copy()
-    rest = np.nan_to_num(blended[known])
-    blended[known] = trust * null_posterior(values, null, fit) + (1 - trust) * rest
-    return RateEstimate(rate, max(0.0, low), min(1.0, high), method, blended, trust)
-
-
-def _group_posterior(fits: list[WrongGroup], rows: int) -> np.ndarray:
-    if not fits:
-        return np.full(rows, np.nan)
-    weights = np.array([fit.weight for fit in fits])
-    stack = np.stack([fit.posterior * fit.resolved for fit in fits])
-    known = ~np.isnan(stack)
-    total = (weights[:, None] * known).sum(0)
-    joined = (weights[:, None] * np.nan_to_num(stack)).sum(0)
-    return np.where(total > 0, joined / np.maximum(total, 1e-12), np.nan)
-
-
-def _margin_columns(
+def _windows(
     ledger: Ledger, given: np.ndarray, probs: np.ndarray | None, held_out: np.ndarray | None
 ) -> list[np.ndarray]:
-    """Collect every kind of margin [N] the ledger can give."""
+    """Collect every kind of margin [N] the ledger can give, of training as a whole."""
     found = []
     if ledger.has("margin_sum") and ledger.has("times_seen"):
         times = column(ledger, "times_seen")
@@ -311,9 +297,3 @@ def _first_margins(
         return None
     filled = ledger.filled("loss_curve").cpu().numpy()
     return early_margins(column(ledger, "loss_curve"), filled, probs, given, window=_FIRST)
-
-
-def _disagreement(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
-    own, rival = rival_probs(probs, given)
-    doubt = 1 - own / np.maximum(rival, 1e-12)
-    return np.asarray(np.where(np.isnan(own), np.nan, np.maximum(doubt, 0)))
