@@ -30,6 +30,7 @@ from errata.parts.base import Part, Recipe, Stage
 from errata.parts.mixing import Mixup
 from errata.parts.relabel import UseLabels, believe, mean_of_ring, moved_share, one_hot_share
 from errata.transition import estimate_by_counts, weigh_by_given
+from errata.transition_fit import weigh_by_given_fitted
 from errata.types import Group, Lap, Plan
 
 NAN = math.nan
@@ -177,6 +178,15 @@ def test_the_given_label_is_asked_as_well_where_wanted():
     expected = weigh_by_given(mean, run.given, estimate_by_counts(mean, run.given))
     torch.testing.assert_close(diary.trained_on[3], expected, rtol=0, atol=2e-3)
     assert not torch.allclose(expected, mean, atol=0.05)
+
+
+def test_what_is_asked_of_the_given_label_may_be_fitted_to_it():
+    diary, run = kept_diary(Joint(start=3, keep=2, ask_fitted=True))
+    mean = torch.stack([diary.predicted[k] for k in (1, 2)]).mean(0)
+    expected, _ = weigh_by_given_fitted(mean, run.given)
+    torch.testing.assert_close(diary.trained_on[3], expected, rtol=0, atol=2e-3)
+    newest = torch.stack([diary.predicted[k] for k in (4, 5)]).mean(0)
+    assert run.notes["joint"]["temperature"] == weigh_by_given_fitted(newest, run.given)[1]
 
 
 def test_the_shares_of_a_run_are_those_of_its_labels():

@@ -20,6 +20,7 @@ from errata.transition import (
     read_transition,
     weigh_by_given,
 )
+from errata.transition_fit import estimate_by_votes
 
 TWO = torch.tensor([[0.8, 0.2], [0.4, 0.6]], dtype=torch.float64)
 CLOTHES = torch.tensor(
@@ -155,6 +156,8 @@ def test_all_but_trusted_rows_get_the_sweaters_of_clothing_1m_wrong():
         estimate_by_anchors(posterior),
         estimate_by_counts(posterior, given),
         estimate_dual(posterior, given),
+        # The same holds for what neighbours say, however many of them are pure.
+        estimate_by_votes(posterior, given),
     ):
         assert float((found[1] - CLOTHES[1]).abs().sum()) > 0.3
     # No row is called "sweater" by the net; counts then take the class to be labelled as itself.

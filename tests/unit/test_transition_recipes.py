@@ -93,7 +93,7 @@ def test_a_file_takes_the_place_of_the_estimate(card: Card, tmp_path: Path):
     torch.testing.assert_close(run.losses[0].matrix, expected, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("estimator", ["anchor", "anchor-plain", "counts"])
+@pytest.mark.parametrize("estimator", ["anchor", "anchor-plain", "counts", "neighbours"])
 def test_an_estimate_comes_close_to_the_true_matrix(estimator: str):
     run = fitted(changed(forward.CARD, estimator=estimator), spoiled()[0])
     assert error_of(run) < 0.05
@@ -300,6 +300,7 @@ def test_trusted_samples_that_are_missing_are_asked_for():
         (TransitionPart, {"estimator": "ankor"}, "did you mean `anchor`"),
         (TransitionPart, {"percentile": 40.0}, "50 to 100"),
         (TransitionPart, {"percentile": 101.0}, "50 to 100"),
+        (TransitionPart, {"hold": 0.6}, "0.001 to 0.5"),
         (RevisedTransition, {"rows": "tidy"}, "allowed"),
         (RevisedTransition, {"lr_scale": -1.0}, "0 and above"),
         (LearnedLayer, {"others": 0.0}, "0.001 to 0.9"),
@@ -319,7 +320,8 @@ def test_a_recipe_tells_which_matrices_it_is_meant_for():
     for card in CARDS:
         assert "T" in card.text
         assert "eaningful" in card.text or card is dual_t.CARD or card is t_revision.CARD
-    assert set(ESTIMATORS) == {"anchor", "anchor-plain", "dual", "counts", "surest", "trusted"}
+    named = {"anchor", "anchor-plain", "dual", "counts", "surest", "neighbours", "trusted"}
+    assert set(ESTIMATORS) == named
 
 
 def test_a_loss_takes_what_a_run_remembers_when_it_is_resumed(tmp_path: Path):

@@ -19,6 +19,7 @@ from errata.losses.pointwise import one_hot
 from errata.parts.base import Part, register_part
 from errata.parts.penalties import draw_balanced
 from errata.transition import estimate_by_counts, weigh_by_given
+from errata.transition_fit import weigh_by_given_fitted
 from errata.types import Batch, Moment, Plan, Run, Seen, epoch_of
 
 __all__ = [
@@ -129,12 +130,15 @@ class RelabelFromHistory(Part):
         ask_given: Weighs the mean prediction by how likely each class makes the given label
             (`errata.transition.weigh_by_given`), with the transition matrix counted anew from the
             predictions themselves; else the given label is forgotten, as in the paper.
+        ask_fitted: The same, with that matrix and the temperature fitted to the given labels
+            (`errata.transition_fit.weigh_by_given_fitted`).
     """
 
     start: Moment = "35%"
     keep: int = 10
     hard: bool = False
     ask_given: bool = False
+    ask_fitted: bool = False
 
     def __post_init__(self) -> None:
         epoch_of(self.start, 1)
@@ -212,7 +216,10 @@ class RelabelFromHistory(Part):
         soft = torch.cat([mean_of_ring(part) for part in parts])
         rows = (~soft.isnan().any(1)).nonzero()[:, 0]
         soft, given = soft[rows], run.given[rows]
-        if self.ask_given:
+        if self.ask_fitted:
+            soft, temperature = weigh_by_given_fitted(soft, given)
+            run.note(self.kind, temperature=temperature)
+        elif self.ask_given:
             soft = weigh_by_given(soft, given, estimate_by_counts(soft, given))
         labels = soft.argmax(1)
         before = run.ledger.read("corrected", rows)

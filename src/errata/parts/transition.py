@@ -32,12 +32,15 @@ from errata.transition import (
     estimate_dual,
     read_transition,
 )
+from errata.transition_fit import clearly_better, estimate_by_votes, neighbour_votes, votes_fit
 from errata.types import Moment, Plan, Run, Seen, epoch_of
 
 __all__ = ["ESTIMATORS", "LearnedLayer", "RevisedTransition", "TransitionPart", "VolumeLayer"]
 
-ESTIMATORS = ("anchor", "anchor-plain", "dual", "counts", "surest", "trusted")
+ESTIMATORS = ("anchor", "anchor-plain", "dual", "counts", "surest", "neighbours", "trusted")
 SUREST = 0.5
+_HELD = "transition_held"
+_FIT = "transition_fit"
 
 
 @register_part("transition-matrix")
@@ -52,21 +55,26 @@ class TransitionPart(Part):
         estimator: ``anchor`` takes the row that is surest of each class, outliers left out;
             ``anchor-plain`` leaves none out; ``dual`` multiplies that matrix by one of counts;
             ``counts`` is the confusion matrix, ``surest`` that of the surer half of each predicted
-            class; ``trusted`` averages over trusted samples.
+            class; ``neighbours`` asks how rows that look alike are labelled, at the epoch whose
+            features tell the most of rows that were held out (`errata.transition_fit`);
+            ``trusted`` averages over trusted samples.
         percentile: Of the predictions of a class, above which ``anchor`` takes them for outliers.
         file: Of the true matrix; nothing is estimated then.
         invertible: Refuses a file without a usable inverse.
+        hold: Share of the rows that the stage that estimates is not trained on, for
+            ``neighbours`` alone, above 0 up to 0.5.
     """
 
     estimator: str = "anchor"
     percentile: float = 97.0
     file: str = ""
     invertible: bool = False
+    hold: float = 0.1
 
     def __post_init__(self) -> None:
         if self.estimator not in ESTIMATORS:
             raise unknown_name("transition estimator", self.estimator, ESTIMATORS)
-        check_limits(self, {"percentile": (50.0, 100.0)})
+        check_limits(self, {"percentile": (50.0, 100.0), "hold": (0.001, 0.5)})
 
     def setup(self, run: Run) -> None:
         """Read the file, and hand over what there is."""
@@ -87,6 +95,27 @@ class TransitionPart(Part):
                 "transition estimator `trusted` needs trusted samples; there are none",
                 hint="give some with --clean, or take the estimator `anchor`",
             )
+        if self.estimates_ and self.estimator == "neighbours":
+            self._hold_out(run)
+
+    def _hold_out(self, run: Run) -> None:
+        rows = (run.given >= 0).nonzero()[:, 0]
+        if run.sweep(0, rows[:2])[1] is None:
+            raise SettingsError(
+                "transition estimator `neighbours` needs the features that enter the last linear "
+                "layer, and the net does not run it; allowed: a net that ends in one",
+                hint="end the model in a linear layer, or take the estimator `anchor`",
+            )
+        order = torch.randperm(len(rows), generator=run.stream("transition")).to(rows.device)
+        run.memory[_HELD] = rows[order[: max(2, round(self.hold * len(rows)))]]
+
+    def plan(self, run: Run, plan: Plan) -> Plan:
+        """Leave out the rows that are held out."""
+        if _HELD not in run.memory:
+            return plan
+        kept = torch.ones(run.num_rows, dtype=torch.bool)
+        kept[run.memory[_HELD].cpu()] = False
+        return plan.keep(kept)
 
     def _read(self, run: Run, holders: list[TransitionLoss]) -> Tensor:
         invertible = self.invertible or any(isinstance(loss, Backward) for loss in holders)
@@ -95,11 +124,31 @@ class TransitionPart(Part):
         return T.to(run.device, torch.float32)
 
     def after_epoch(self, run: Run) -> None:
-        """Estimate at the end of the stage."""
-        if self.estimates_ and run.epoch == run.epochs - 1:
-            T = self._estimate(run)
-            run.memory["transition"] = T.to(run.device, torch.float32)
-            run.note(self.kind, estimator=self.estimator, mean_diagonal=float(T.diagonal().mean()))
+        """Estimate at the end of the stage, or at the best epoch of ``neighbours``."""
+        if _HELD in run.memory:
+            self._ask_neighbours(run)
+        elif self.estimates_ and run.epoch == run.epochs - 1:
+            self._keep(run, self._estimate(run))
+
+    def _keep(self, run: Run, T: Tensor) -> None:
+        run.memory["transition"] = T.to(run.device, torch.float32)
+        diagonal = float(T.diagonal().mean())
+        run.note(self.kind, estimator=self.estimator, epoch=run.epoch, mean_diagonal=diagonal)
+
+    def _ask_neighbours(self, run: Run) -> None:
+        rows = (run.given >= 0).nonzero()[:, 0]
+        given, features = run.given[rows].cpu(), run.sweep(0, rows)[1]
+        assert features is not None, "setup has checked that the net gives features"
+        votes = neighbour_votes(features, given, run.classes)
+        held = torch.isin(rows, run.memory[_HELD]).cpu()
+        T = estimate_by_votes(votes, given)
+        fit = votes_fit(votes[held], given[held], T)
+        # The first of epochs that are about as good: learning labels by heart comes later.
+        if run.epoch == 0 or clearly_better(fit, run.memory[_FIT].cpu()):
+            run.memory[_FIT] = fit.to(run.device)
+            self._keep(run, T)
+        if run.epoch == run.epochs - 1:
+            del run.memory[_HELD], run.memory[_FIT]
 
     def _estimate(self, run: Run) -> Tensor:
         if self.estimator == "trusted":

@@ -17,6 +17,12 @@ _TUNED = {
         recipe="joint",
         changes=(_ASK_GIVEN, "stage.parts.joint.keep=4", "stage.parts.joint.beta=0.0"),
     ),
+    "joint@ask-fitted+keep4": Variant(
+        recipe="joint",
+        changes=tuple(
+            f"stage.parts.joint.{change}" for change in ("ask_fitted=true", "keep=4", "beta=0.0")
+        ),
+    ),
     "smp@centred+sc60+margin0.2+alpha1": Variant(
         recipe="smp",
         changes=tuple(

@@ -16,8 +16,12 @@ _GIVEN = {
     "row@true": Variant(recipe="row", changes=_TRUE),
     "soft@true": Variant(recipe="soft", changes=_TRUE),
 }
-_SUREST = ('stage.parts.transition-matrix.estimator="surest"',)
-_ESTIMATORS = {"forward@surest": Variant(recipe="forward", changes=_SUREST)}
+_ESTIMATORS = {
+    f"forward@{name}": Variant(
+        recipe="forward", changes=(f'stage.parts.transition-matrix.estimator="{name}"',)
+    )
+    for name in ("surest", "neighbours")
+}
 _ESTIMATED = ("forward", "backward", "dual-t", "vol-min", "forward-learned", "t-revision")
 _LAYERS = (
     *("forward-learned", "sukhbaatar", "jindal", "goldberger-s", "goldberger-c", "bltm"),
