@@ -5,18 +5,20 @@
 Makes an audit of made-up findings (20 classes, about 10 % flagged), serves it with `errata review`
 in a process of its own, and asks over HTTP from this one: the part of the page that changes from
 card to card, each after a verdict on the card before. Then 2,000 verdicts are added by grids, to
-see what a long review costs, and cards are timed again; last the grids themselves. The bar, set
-before measuring: 95 % of cards in under 100 ms, at the start and after 2,000 verdicts. Numbers go
-to `benchmarks/review_speed.json`. Three minutes on one core.
+see what a long review costs, and cards are timed again; last the grids themselves. The bars, set
+before measuring: the first card and 95 % of all cards in under 100 ms, at the start and after 2,000
+verdicts; the server starts within 15 s of processor time, which says more than the clock where
+others use the machine, as the time that the server works on a card and its verdict does. Numbers go
+to `benchmarks/review_speed.json`. Two minutes on one idle core, on Linux.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import http.client
 import json
 import math
+import os
 import platform
 import re
 import subprocess
@@ -29,14 +31,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import torch
+from provenance import made, versions
 
-import errata
 from errata.directory import publish, staging, write_issues, write_settings, write_summary
 from errata.ledger import Ledger, standard
-from errata.machine import processor_name
 from errata.record import Reason
 
-CLASSES, EPOCHS, BAR_MS = 20, 10, 100.0
+CLASSES, EPOCHS, BAR_MS, START_BAR_S = 20, 10, 100.0, 15.0
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,13 @@ def serve(audit: Path) -> tuple[subprocess.Popen[str], str, float]:
     raise SystemExit("the server did not start")
 
 
+def processor_time(process: subprocess.Popen[str]) -> float:
+    """Give the processor time [s] that a process has used, on Linux."""
+    told = Path(f"/proc/{process.pid}/stat")
+    ticks = told.read_text("ascii").rpartition(")")[2].split()[11:13]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -172,31 +180,37 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         audit = make_audit(Path(folder) / "audit", args.rows, args.seed)
         process, address, started_s = serve(audit)
+        start_cpu_s = processor_time(process)
         try:
             asking = Asking(address)
             start = time_cards(asking, args.cards)
+            cards_cpu_s = processor_time(process) - start_cpu_s
             grids = time_grids(asking, args.verdicts)
             later = time_cards(asking, args.cards)
         finally:
             process.kill()
             process.wait()
     p95 = max(phase["card_ms"]["p95"] for phase in (start, later))
+    first = start["card_ms"]["first"]
     report = {
         "bar_ms": BAR_MS,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **made(),
         "first_cards": start,
         "grids": grids,
-        "hardware": processor_name(),
+        "card_and_verdict_cpu_ms": round(1000 * cards_cpu_s / args.cards, 1),
         "later_cards": later,
-        "met": bool(p95 < BAR_MS),
+        "met": {
+            "cards": bool(p95 < BAR_MS),
+            "first_card": bool(first < BAR_MS),
+            "start": bool(start_cpu_s < START_BAR_S),
+        },
         "rows": args.rows,
         "seed": args.seed,
+        "load_of_machine": round(os.getloadavg()[0], 1),
+        "start_bar_s": START_BAR_S,
+        "start_cpu_s": round(start_cpu_s, 1),
         "start_s": round(started_s, 1),
-        "versions": {
-            "errata": errata.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions("errata", "numpy") | {"python": platform.python_version()},
     }
     assert math.isfinite(p95)
     args.json.write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", "utf-8")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,10 +16,9 @@ from errata.review.batches import add_all
 from errata.review.desk import Desk
 from errata.review.grid import Kind, Kinds, group_of
 from errata.review.journal import Journal, Verdict
-from errata.review.near import group_near, near_groups, small_copy
 from errata.review.queue import Card
 
-from .fake_audit import make_audit, picture
+from .fake_audit import make_audit
 
 FIELDS: dict[str, Any] = {"uid": "b", "rows": [3, 4], "verdict": "keep"}
 
@@ -209,56 +207,3 @@ def test_a_form_gives_the_same_batch_as_json() -> None:
 def test_a_body_that_is_no_form_of_rows_is_refused(body: bytes) -> None:
     with pytest.raises(RefusedError):
         read_batch_form(body)
-
-
-def saved_again(row: int, size: tuple[int, int], quality: int) -> bytes:
-    from PIL import Image
-
-    file = io.BytesIO()
-    with Image.open(io.BytesIO(picture(row, 96, mode="RGB"))) as image:
-        image.resize(size).save(file, "JPEG", quality=quality)
-    return file.getvalue()
-
-
-def test_the_same_picture_smaller_and_compressed_is_near() -> None:
-    files = {row: picture(row, 96, mode="RGB") for row in range(40)}
-    files[40], files[41] = saved_again(3, (64, 64), 95), saved_again(3, (96, 96), 80)
-    groups = near_groups(files.__getitem__, [41, 7, 3, 40, *range(8, 40)], 60)
-    assert groups is not None
-    assert group_of(groups, 3) == [3, 40, 41]
-    # Of all others none is near to another.
-    assert len(np.unique(groups)) == 58
-
-
-def test_without_near_duplicates_there_are_no_groups() -> None:
-    assert near_groups(lambda row: picture(row, 96), range(20), 30) is None
-    assert near_groups(None, range(20), 30) is None
-    assert near_groups(lambda row: b"", range(20), 30) is None
-
-
-def test_a_picture_that_cannot_be_read_is_in_no_group() -> None:
-    files = {0: b"", 1: b"no picture", 2: picture(5, 64), 3: picture(5, 64)}
-    groups = near_groups(files.__getitem__, range(4), 4)
-    assert groups is not None
-    assert groups.tolist() == [0, 1, 2, 2]
-
-
-def test_no_chain_of_small_steps_joins_what_differs() -> None:
-    base = np.linspace(0, 255, 48, dtype=np.float32)
-    contrast = np.linalg.norm(base - base.mean())
-    step = 0.08 * contrast / np.sqrt(48)
-    chain = np.stack([base + place * step for place in range(4)])
-    assert group_near(chain).tolist() == [0, 0, 2, 2]
-
-
-def test_a_small_copy_does_not_depend_on_the_size() -> None:
-    small, large = small_copy(picture(1, 64)), small_copy(picture(1, 128))
-    assert small.shape == large.shape
-    assert np.abs(small - large).max() < 8
-
-
-def test_different_digits_are_not_near() -> None:
-    datasets = pytest.importorskip("sklearn.datasets")
-    digits = datasets.load_digits().images[:1000].reshape(1000, 64).astype(np.float32) * 16
-    copies = np.repeat(digits, 12, axis=1)
-    assert len(np.unique(group_near(copies))) == 1000

@@ -210,6 +210,14 @@ def test_a_row_that_a_script_chose_is_no_control(desk: Desk) -> None:
     assert not desk.journal.all()[0].control
 
 
+def test_the_errors_left_are_told_after_a_random_card(desk: Desk) -> None:
+    for _ in range(7):
+        assert desk.client.get("/api/card").json()["progress"]["errors_left"] is None
+        desk.judge()
+    left = desk.client.get("/api/card").json()["progress"]["errors_left"]
+    assert set(left) == {"estimate", "low", "high"}
+
+
 def test_undo_takes_the_last_verdict_back(desk: Desk) -> None:
     first = desk.judge()
     second = desk.judge("drop")
@@ -226,7 +234,7 @@ def test_progress_and_the_summary_count_this_reviewer(build: Callable[..., Desk]
     desk.judge("drop", seconds=60)
     progress = desk.client.get("/api/card").json()["progress"]
     assert (progress["shown"], progress["budget"], progress["minutes"]) == (2, 3, 1.5)
-    assert set(progress["errors_left"]) == {"estimate", "low", "high"}
+    assert progress["errors_left"] is None
     desk.judge("unsure")
     assert desk.client.get("/api/card").json() == {"done": True}
     assert "Done" in desk.client.get("/").text
@@ -587,7 +595,7 @@ def test_the_errors_left_come_after_the_card_that_changed_them(desk: Desk) -> No
     for row in desk.order[:6]:
         desk.post({"uid": f"u{row}", "row": row, "verdict": "drop"}).raise_for_status()
     # Suspects alone say nothing of the rest; the seventh card is a control.
-    assert "known after some cards" in desk.client.get("/progress").text
+    assert "known after the first random cards" in desk.client.get("/progress").text
     control = int(re.findall(r'data-row="(\d+)"', desk.client.get("/card").text)[0])
     desk.post({"uid": "c", "row": control, "verdict": "drop"}).raise_for_status()
     before = desk.client.get("/card").text
@@ -641,3 +649,28 @@ def test_a_database_that_another_process_holds_is_said_and_nothing_is_lost(
     for path, fields in (("/api/verdicts", one), ("/api/grid", many)):
         assert desk.client.post(path, json=fields, headers=ORIGIN).status_code == 200
     assert [v.row for v in desk.journal.all()] == [1, 2, 3]
+
+
+def test_a_server_that_nobody_has_asked_has_shown_nothing(build: Callable[..., Desk]) -> None:
+    desk = build(enter=False)
+    assert desk.client.app.state.desk.summary()["shown"] == 0
+
+
+def test_a_card_that_is_no_suspect_says_what_it_is_for(desk: Desk) -> None:
+    issues = desk.audit.issues
+    calm = int(issues.rows[~issues.flagged & (issues.proposed < 0)][0])
+    for place, row in enumerate((desk.order[0], calm)):
+        desk.post({"uid": f"u{place}", "row": row, "verdict": "keep"}).raise_for_status()
+    suspect, other = (desk.client.get(f"/card?row={row}").text for row in (desk.order[0], calm))
+    assert "Why it is suspected" in suspect
+    assert "Why it is suspected" not in other
+    assert "This is no suspect" in other
+
+
+def test_the_random_cards_behind_the_errors_left_are_counted(desk: Desk) -> None:
+    for _ in range(7):
+        desk.judge("drop")
+    assert "from 1 random card)" in desk.client.get("/progress").text
+    for _ in range(7):
+        desk.judge("drop")
+    assert "from 2 random cards)" in desk.client.get("/progress").text

@@ -102,6 +102,11 @@ class Desk:
             self._shown[card.row] = card
         return card
 
+    @property
+    def first_card(self) -> Card | None:
+        """Look at the next card without laying it on the desk."""
+        return self._queue.next(self._journal.current())
+
     def upcoming(self, row: int) -> int | None:
         """Guess the row after this one, so that its picture can be fetched while a person looks."""
         current = self._journal.current()
@@ -234,9 +239,10 @@ class Desk:
         return self._progress(self._journal.current())
 
     @property
-    def has_controls(self) -> bool:
-        """Whether a random card was judged; without one nothing is known of the rest."""
-        return any(v.control for by in self._journal.current().values() for v in by.values())
+    def controls(self) -> int:
+        """How many random cards were judged; without one nothing is known of the rest."""
+        current = self._journal.current()
+        return sum(any(verdict.control for verdict in by.values()) for by in current.values())
 
     def _progress(self, current: Current) -> dict[str, Any]:
         return {
@@ -270,6 +276,9 @@ class Desk:
             suspicion=self._suspicion,
         )
         self.may_stop = may_stop(left, len(self._flagged), STOP_AT)
+        if not any(control) and left.high:
+            # Without random cards nothing is known of the rest.
+            return None
         return {
             "estimate": float(left.estimate),
             "low": float(left.low),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 from collections.abc import Callable
 
 from errata.review.security import picture_kind
 
-__all__ = ["browser_picture"]
+__all__ = ["browser_picture", "one_at_a_time"]
 
 _log = logging.getLogger(__name__)
 
@@ -38,3 +39,14 @@ def _as_png(encoded: bytes) -> bytes:
         file = io.BytesIO()
         image.convert("RGBA").save(file, "PNG")
         return file.getvalue()
+
+
+def one_at_a_time(show: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """Let several threads ask for pictures; a source need not know of threads."""
+    lock = threading.Lock()
+
+    def shown(row: int) -> bytes:
+        with lock:
+            return show(row)
+
+    return shown

@@ -95,7 +95,6 @@ class Room:
         self._near = near
         self._kinds = Kinds(audit)
         self._page = Page(audit)
-        self._page.prepare()
         self._static = {name: (_HERE / "static" / name).read_bytes() for name in _STATIC}
         self._templates = Environment(
             loader=FileSystemLoader(_HERE / "templates"),
@@ -105,6 +104,17 @@ class Room:
             lstrip_blocks=True,
         )
         self._templates.filters |= {"likely": words.likely, "whole": words.whole}
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Do what takes long the first time, so that the first card does not wait for it."""
+        self._page.prepare()
+        for name in self._templates.list_templates():
+            self._templates.get_template(name)
+        card = self.desk.first_card
+        if card is not None:
+            self._render("card.html", **self._shown(card, again=False))
+            self._render("progress.html", progress=self.desk.progress(), following=None)
 
     async def show_page(self, request: Request) -> Response:
         """Show the whole page, with a card that works without a script."""
@@ -258,13 +268,14 @@ class Room:
     def _card(self, request: Request) -> dict[str, Any]:
         """Put together what the template of a card needs; `card` is None at the end."""
         row = self._asked(request, "row", self._audit.ledger.num_rows)
-        card = None if row is None else self.desk.card_again(row)
-        card = card or self.desk.next_card()
-        standing = None if card is None else self.desk.standing(card.row)
+        again = None if row is None else self.desk.card_again(row)
+        return self._shown(again or self.desk.next_card(), again=again is not None)
+
+    def _shown(self, card: Card | None, *, again: bool) -> dict[str, Any]:
         return {
             "card": None if card is None else self._page.view(card),
-            "again": card is not None and card.stratum == "again",
-            "standing": standing,
+            "again": again,
+            "standing": None if card is None else self.desk.standing(card.row),
             "near": [] if card is None else self._near_of(card),
             "progress": self.desk.progress_so_far(),
             "summary": self.desk.summary() if card is None else None,
@@ -286,7 +297,7 @@ class Room:
         return self._render("page.html", **values, **shown)
 
     def _render(self, template: str, **values: Any) -> Response:
-        values["knows_rest"] = self.desk.has_controls
+        values["controls"] = self.desk.controls
         values["may_stop"] = self.desk.may_stop
         status = values.get("status", 200)
         html = self._templates.get_template(template).render(values).lstrip()
