@@ -154,7 +154,8 @@ class TrainingRun:
     @property
     def lr(self) -> float:
         """Learning rate of the nets at this step."""
-        return float(self.optimizers[0].param_groups[0]["lr"])
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        return float(groups[0]["lr"]) if groups else self.stage.optimizer.lr
 
     def stream(self, name: str) -> torch.Generator:
         """Give a generator for this stage, epoch and step; the same for every net of the step."""
