@@ -46,8 +46,9 @@ fits the temperature and the matrix to the given labels at each update. On the s
 that run it gives .906 instead of .893 and a log-loss of .29 instead of .48 eight epochs after the
 first update. Labels made from the last eight predictions of that run with a temperature of 2, .908
 right with a log-loss of .30, bring the fresh net to .860, 3.5 points above `erm`; with mixup in
-that stage it ends at .851. The whole run with ``ask_fitted = true`` is the cell
-``joint@ask-fitted+keep4``.
+that stage it ends at .851. The whole run with ``ask_fitted = true`` (cell
+``joint@ask-fitted+keep4``) ends at .865, 4.0 points above `erm`, with .921 of the labels right: the
+best setting found.
 
 **Source.** Tanaka, Ikami, Yamasaki, Aizawa 2018, "Joint Optimization Framework for Learning with
 Noisy Labels" (CVPR), and the published code. Theirs: alpha 1.0 and beta 0.5 (the defaults of the

@@ -46,10 +46,10 @@ epochs): `erm` 86.8 %, the paper's values 54.2 % with the label accuracy falling
 
 It wins where features are good and frozen, rows are few and labels are confused by class: a linear
 head on the features of a net trained on other images, 500 rows, asymmetric noise of 40 % (``python
-benchmarks/smp_frozen.py``, mean of three seeds): `erm` 60.4 %, `gce` 70.0 %, the paper's values
-70.3 %, the centred setting with margin above 74.2 %. With 2,000 rows these are 65.2 %, 76.2 %, 68.5
-% and 75.1 %. With uniform noise it loses there too, 500 rows: `erm` 79.6 %, `gce` 81.8 %, SMP 73.6
-% and 75.2 %. Our reading: wrong labels of all classes average out in a linear head, those of one
+benchmarks/smp_frozen.py``, mean of three seeds): `erm` 60.1 %, `gce` 70.2 %, the paper's values
+69.3 %, the centred setting with margin above 74.7 %. With 2,000 rows these are 65.1 %, 76.0 %, 68.2
+% and 75.4 %. With uniform noise it loses there too, 500 rows: `erm` 79.5 %, `gce` 81.8 %, SMP 73.3
+% and 75.4 %. Our reading: wrong labels of all classes average out in a linear head, those of one
 class do not.
 
 **Source.** Han, Luo, Wang 2019, "Deep Self-Learning From Noisy Labels" (ICCV). Theirs, on

@@ -88,6 +88,7 @@ SUITES = (
         more=(
             Grid(recipes=_LONG, noises=(UNIFORM,)),
             Grid(recipes=tuple(_TUNED), noises=(UNIFORM,), seeds=(0,)),
+            Grid(recipes=("joint@ask-fitted+keep4",), noises=(UNIFORM,)),
             Grid(recipes=("joint", "smp", "forward"), noises=("none",), seeds=(0,)),
             Grid(recipes=_LONG, noises=_NOISES),
         ),
