@@ -159,7 +159,10 @@ def _images(found: AuditDirectory, console: Console) -> Callable[[int], bytes] |
     try:
         source = open_settings(load_settings(found.path / "settings.toml")).source
     except ErrataError as error:
-        console.warn(f"there will be no pictures: {error.message}")
+        console.warn(
+            f"there will be no pictures: {error.message}; paths count from where you are, so start "
+            "the review in the folder where the audit was made"
+        )
         return None
     if list(source.ids) != list(found.ledger.ids):
         console.warn("there will be no pictures: the source has other samples than the audit")
