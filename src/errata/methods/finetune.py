@@ -6,7 +6,10 @@
 setting "noisy + clean" of their papers. Alone it follows plain training.
 
 **Avoid it** with very few trusted samples, or with ones from another source: the net drifts
-towards them. Compare with `clean-only`.
+towards them. Compare with `clean-only`. On Fashion-MNIST (suite `fashion-10k-30`, uniform 40 %, one
+seed) 1,000 trusted samples bring `erm` from .854 down to .835: 24 steps at .01 shake a net whose
+rate had fallen to nought by more than they teach it. In one try a rate of .001 that falls to nought
+lost nothing and gained nothing; set it with ``stage.1.optimizer.lr`` and ``.schedule``.
 
 **Cost.** That of the recipe before it, and a tenth of its epochs on top, each one pass over the
 trusted samples.
