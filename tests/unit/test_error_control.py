@@ -223,8 +223,8 @@ def test_a_list_with_a_promise_counts_on_fewer_errors_where_the_rate_is_unsure()
         rate = RateEstimate(0.3, low, 0.4, "by hand")
         return int(decide(ledger, [said], said, rate, flag=flag).flagged.sum())
 
-    # The low end counts by a quarter: .3 and .1 give the list of .25 and .25.
-    other = RateEstimate(0.25, 0.25, 0.25, "by hand")
+    # The low end counts by half: .3 and .1 give the list of .2 and .2.
+    other = RateEstimate(0.2, 0.2, 0.2, "by hand")
     expected = int(decide(ledger, [said], said, other, flag="fdr:0.1").flagged.sum())
     assert listed(0.1, "fdr:0.1") == expected < listed(0.3, "fdr:0.1")
     assert listed(0.1, "auto") == listed(0.3, "auto") == 60
