@@ -39,6 +39,7 @@ from errata.finding import (
     early_features,
     find_suspects,
     predict_all,
+    train_for_detectors,
     warn_of_little_learning,
 )
 from errata.job import (
@@ -106,6 +107,7 @@ def audit(
     job.progress.phase("looking at every sample once more")
     predict_all(run)
     calibration = calibrate_by_folds(job, run) if job.settings.folds else None
+    train_for_detectors(job, run)
     warn_of_little_learning(run)
     job.progress.phase("finding suspects")
     findings, rate = find_suspects(run, job.settings, features)

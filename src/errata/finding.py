@@ -1,10 +1,13 @@
 """From a finished run to its suspects: predict every row, score, estimate the rate, decide.
 
+Some detectors need further trainings: folds, an ensemble, rows made wrong on purpose.
+
 Shapes: N rows, D feature width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +17,34 @@ from jaxtyping import Float
 from torch import Tensor
 
 from errata.confidence.calibration import Calibration, fit_calibration
-from errata.config import Settings, program_of
+from errata.config import USUAL, Settings, asked_detectors, program_of
 from errata.data import Subset
 from errata.data.augment import Augment
-from errata.detect import Findings, Scores, consensus, decide, default_detectors, estimate_rate
+from errata.detect import (
+    Detector,
+    Findings,
+    Scores,
+    consensus,
+    decide,
+    default_detectors,
+    detector_named,
+    estimate_rate,
+)
 from errata.detect.from_features import explain_by_neighbours, read_evidence, write_neighbours
 from errata.detect.open_set import open_scores
 from errata.detect.reading import averaged_probs
+from errata.engine.bootstrap import Resampled, bootstrap, write_ensemble
 from errata.engine.crossfit import crossfit
 from errata.engine.fit import Listener, fit
 from errata.engine.held_out import matrix_of
 from errata.engine.run import TrainingRun
+from errata.engine.threshold import FakeClass, search_by_threshold, write_threshold
+from errata.errors import SettingsError
 from errata.features.module import read_features
 from errata.job import Job
 from errata.ledger import standard
+from errata.observe import Observer, Track
+from errata.types import Source
 
 __all__ = [
     "LEAST_AGREEMENT",
@@ -35,6 +52,7 @@ __all__ = [
     "early_features",
     "find_suspects",
     "predict_all",
+    "train_for_detectors",
     "warn_of_little_learning",
 ]
 
@@ -65,23 +83,7 @@ def calibrate_by_folds(job: Job, run: TrainingRun) -> Calibration | None:
     folder.mkdir(parents=True, exist_ok=True)
 
     def fit_source(source: Subset, checkpoint: Path) -> TrainingRun:
-        known = job.samples.weights, job.samples.verified
-        weights, verified = (x if x is None else torch.from_numpy(x[source.rows]) for x in known)
-        return fit(
-            program_of(settings),
-            source,
-            model=settings.model,
-            seed=settings.seed,
-            augment=Augment.parse(settings.augment),
-            engine=settings.engine,
-            observers=(),
-            weights=weights,
-            clean=job.samples.clean,
-            verified=verified,
-            checkpoint=checkpoint,
-            resume=True,
-            listener=Listener(on_step=job.progress.share),
-        )
+        return _fit_again(job, source, checkpoint, seed=settings.seed, rows=source.rows)
 
     source = job.samples.source
     probs = crossfit(fit_source, source, settings.folds, seed=settings.seed, work=folder)
@@ -89,6 +91,96 @@ def calibrate_by_folds(job: Job, run: TrainingRun) -> Calibration | None:
     everyone = torch.arange(run.num_rows, device=run.device)
     run.ledger.write("prob_oof", everyone, torch.from_numpy(probs), stamp=run.tick)
     return fit_calibration(probs, source.given, transition=matrix_of(run))
+
+
+def train_for_detectors(job: Job, run: TrainingRun) -> None:
+    """Run the trainings that `detect.bootstrap` and `detect.threshold` ask for."""
+    asked = job.settings.detect
+    if asked.bootstrap:
+        job.progress.phase(f"training {asked.bootstrap} members of an ensemble")
+        _train_ensemble(job, run)
+    if asked.threshold:
+        job.progress.phase(f"training {asked.threshold} times with rows made wrong")
+        try:
+            _train_with_fakes(job, run)
+        except SettingsError as error:
+            # A matrix of the classes, say, has no room for one more; the audit goes on.
+            run.warn(f"threshold samples are left out: {error.message}")
+
+
+def _train_ensemble(job: Job, run: TrainingRun) -> None:
+    asked, seed, source = job.settings.detect, job.settings.seed, job.samples.source
+
+    def fit_member(part: Source, checkpoint: Path, seed: int) -> TrainingRun:
+        assert isinstance(part, Resampled)
+        return _fit_again(job, part, checkpoint, seed=seed, rows=part.rows)
+
+    work = job.work / "work" / "bootstrap"
+    found = bootstrap(fit_member, source, asked.bootstrap, seed=seed, work=work)
+    write_ensemble(run.ledger, found, stamp=run.tick)
+
+
+def _train_with_fakes(job: Job, run: TrainingRun) -> None:
+    asked, seed, source = job.settings.detect, job.settings.seed, job.samples.source
+
+    def fit_fake(part: Source, checkpoint: Path) -> TrainingRun:
+        assert isinstance(part, FakeClass)
+        rows = np.arange(len(part.ids))
+        return _fit_again(job, part, checkpoint, seed=seed, rows=rows, observers=(Track(),))
+
+    work = job.work / "work" / "threshold"
+    found = search_by_threshold(fit_fake, source, runs=asked.threshold, seed=seed, work=work)
+    write_threshold(run.ledger, found, stamp=run.tick)
+
+
+def _fit_again(
+    job: Job,
+    source: Source,
+    checkpoint: Path,
+    *,
+    seed: int,
+    rows: np.ndarray,
+    observers: Sequence[Observer] = (),
+) -> TrainingRun:
+    """Train by the same settings on other samples, which are these `rows` of the source."""
+    settings, samples = job.settings, job.samples
+    weights = None if samples.weights is None else torch.from_numpy(samples.weights[rows])
+    verified = None
+    if samples.verified is not None:
+        # What people said of a label does not hold for another one in its place.
+        same = source.given == samples.source.given[rows]
+        verified = torch.from_numpy(np.where(same, samples.verified[rows], -1))
+    return fit(
+        program_of(settings),
+        source,
+        model=settings.model,
+        seed=seed,
+        augment=Augment.parse(settings.augment),
+        engine=settings.engine,
+        observers=tuple(observers),
+        weights=weights,
+        clean=samples.clean,
+        verified=verified,
+        checkpoint=checkpoint,
+        resume=True,
+        listener=Listener(on_step=job.progress.share),
+    )
+
+
+def _detectors(run: TrainingRun, names: Sequence[str]) -> list[Detector]:
+    """Build the detectors asked for; those that cannot read this training are left out."""
+    usual = default_detectors(run.ledger) if USUAL in names else []
+    known = {USUAL, *(detector.name for detector in usual)}
+    asked = [*usual, *(detector_named(name) for name in names if name not in known)]
+    found = [detector for detector in asked if detector.fits(run.ledger)]
+    for detector in asked:
+        if detector not in found:
+            lacking = [name for name in detector.reads if not run.ledger.has(name)]
+            run.warn(
+                f"detector `{detector.name}` is left out: this training recorded no "
+                f"`{'`, `'.join(lacking)}`"
+            )
+    return found or default_detectors(run.ledger)
 
 
 def warn_of_little_learning(run: TrainingRun) -> None:
@@ -119,7 +211,7 @@ def find_suspects(
         The findings, and the estimated rate as ``estimate``, ``low``, ``high`` and ``method``.
     """
     ledger = run.ledger
-    scores = [detector.score(ledger) for detector in default_detectors(ledger)]
+    scores = [detector.score(ledger) for detector in _detectors(run, asked_detectors(settings))]
     given, names = np.asarray(ledger.given, dtype=np.int64), ledger.classes
     evidence = (
         None

@@ -8,6 +8,8 @@ import torch
 from ledgers import simulate
 
 from errata.detect import Scores, detector_named, detector_names
+from errata.engine.bootstrap import Ensemble, entropy, split_uncertainty, write_ensemble
+from errata.engine.threshold import ThresholdSearch, write_threshold
 from errata.errors import LedgerError, SettingsError
 from errata.ledger import Ledger, standard
 from errata.measures import auroc
@@ -35,12 +37,31 @@ def ledger(wrong: np.ndarray) -> Ledger:
     recorder.columns["first_learned"][0] = -1
     recorder.curve[0] = np.nan
     dropped = wrong & (rng.random(ROWS) < 0.8) & (given >= 0)
-    return recorder.ledger(dropped=dropped, final=np.eye(CLASSES)[truth])
+    ledger = recorder.ledger(dropped=dropped, final=np.eye(CLASSES)[truth])
+    margin = np.where(given == truth, 2.0, -2.0) + rng.standard_normal(ROWS)
+    margin[0] = np.nan
+    found = ThresholdSearch(np.nan_to_num(margin) < 0, margin, [0.0, 0.0])
+    write_threshold(ledger, found)
+    return ledger
 
 
 @pytest.fixture(scope="module")
-def scored(ledger: Ledger) -> dict[str, Scores]:
-    return {name: detector_named(name).score(ledger) for name in NAMES}
+def ledgers(ledger: Ledger) -> dict[str, Ledger]:
+    """What each detector is given: held-out predictions too where it insists on them."""
+    rng = np.random.default_rng(1)
+    held = without(ledger)
+    times = np.full(ROWS, 3)
+    times[0] = 0
+    prob = rng.dirichlet(np.ones(CLASSES), ROWS).astype(np.float32)
+    prob[0] = np.nan
+    uncertainty = split_uncertainty(prob.astype(np.float64), 0.8 * entropy(prob))
+    write_ensemble(held, Ensemble(prob, uncertainty, times))
+    return {name: held if name == "noise_model_ensemble" else ledger for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def scored(ledgers: dict[str, Ledger]) -> dict[str, Scores]:
+    return {name: detector_named(name).score(ledgers[name]) for name in NAMES}
 
 
 def permuted(ledger: Ledger, order: np.ndarray) -> Ledger:
@@ -125,17 +146,19 @@ def test_wrong_labels_are_more_suspicious(name: str, scored: dict[str, Scores], 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_order_of_rows_does_not_matter(name: str, scored: dict[str, Scores], ledger: Ledger):
+def test_the_order_of_rows_does_not_matter(
+    name: str, scored: dict[str, Scores], ledgers: dict[str, Ledger]
+):
     order = np.random.default_rng(0).permutation(ROWS)
-    scores = detector_named(name).score(permuted(ledger, order))
+    scores = detector_named(name).score(permuted(ledgers[name], order))
     # Sums over rows in another order differ in the last digits.
     np.testing.assert_allclose(scores.suspicion, scored[name].suspicion[order], atol=1e-9)
     np.testing.assert_array_equal(scores.proposed, scored[name].proposed[order])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_missing_column_is_a_clear_error(name: str, ledger: Ledger):
-    detector = detector_named(name)
+def test_a_missing_column_is_a_clear_error(name: str, ledgers: dict[str, Ledger]):
+    detector, ledger = detector_named(name), ledgers[name]
     assert detector.fits(ledger)
     for column in detector.reads:
         lacking = without(ledger, column)
@@ -145,7 +168,8 @@ def test_a_missing_column_is_a_clear_error(name: str, ledger: Ledger):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_ledger_is_left_as_it_was(name: str, ledger: Ledger):
+def test_the_ledger_is_left_as_it_was(name: str, ledgers: dict[str, Ledger]):
+    ledger = ledgers[name]
     before = {key: value.clone() for key, value in ledger.state().items()}
     given = ledger.given.clone()
     detector_named(name).score(ledger)

@@ -24,7 +24,7 @@ from errata.detect.curves import (
     silhouette,
     vote_noisy,
 )
-from errata.detect.losses import Arazo, centred_loss_sum, cyclical_rate
+from errata.detect.losses import Arazo, centred_loss_sum
 from errata.errors import SettingsError
 from errata.ledger import Ledger, standard
 from errata.measures import auroc
@@ -62,16 +62,6 @@ def test_curves_that_end_early_go_on_with_their_last_loss():
     ring = np.array([[NAN, NAN, 3.0], [NAN, 2.0, 1.0], [NAN, NAN, NAN]])
     aligned = align_curves(ring, np.array([1, 2, 0]))
     np.testing.assert_array_equal(aligned, [[3, 3], [2, 1], [NAN, NAN]])
-
-
-@pytest.mark.parametrize(("epoch", "rate"), [(9, 0.001), (10, 0.0091), (18, 0.0019)])
-def test_the_cyclical_rate_is_that_of_the_reference(epoch: int, rate: float):
-    assert cyclical_rate(epoch) == pytest.approx(rate, rel=1e-12)
-
-
-def test_a_cycle_starts_one_step_below_the_highest_rate():
-    assert cyclical_rate(0, highest=1.0, lowest=0.0, cycle=4) == pytest.approx(0.75)
-    assert cyclical_rate(7, highest=1.0, lowest=0.0, cycle=4) == pytest.approx(0.0)
 
 
 def test_each_epochs_mean_is_taken_off_before_losses_are_summed():

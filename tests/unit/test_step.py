@@ -22,7 +22,7 @@ from samples import (
 from torch import Tensor, nn
 
 from errata.engine import Engine, Listener, TrainingRun, default_batch, default_epochs, fit
-from errata.engine.optim import learning_rate, make_optimizer
+from errata.engine.optim import cyclical_rate, learning_rate, make_optimizer
 from errata.engine.step import objective, plain_step, register_step, step_named, update
 from errata.errors import SettingsError
 from errata.losses import base as losses
@@ -251,7 +251,23 @@ def test_losses_that_learn_are_trained_with_the_net(monkeypatch: pytest.MonkeyPa
 )
 def test_learning_rates_follow_their_schedule(spec: OptimizerSpec, shares: dict[float, float]):
     for share, rate in shares.items():
-        assert learning_rate(spec, share) == pytest.approx(rate)
+        assert learning_rate(spec, share, epochs=20) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(("epoch", "rate"), [(0, 0.0091), (9, 0.001), (10, 0.0091), (18, 0.0019)])
+def test_a_cyclical_rate_is_that_of_the_reference(epoch: int, rate: float):
+    assert cyclical_rate(epoch) == pytest.approx(rate, rel=1e-12)
+    spec = OptimizerSpec(lr=0.01, schedule="cyclical")
+    for step in range(7):
+        share = (epoch * 7 + step) / (30 * 7)
+        assert learning_rate(spec, share, epochs=30) == pytest.approx(rate), "one rate per epoch"
+
+
+def test_a_cycle_starts_one_step_below_the_highest_rate():
+    assert cyclical_rate(0, highest=1.0, lowest=0.0, cycle=4) == pytest.approx(0.75)
+    assert cyclical_rate(7, highest=1.0, lowest=0.0, cycle=4) == pytest.approx(0.0)
+    spec = OptimizerSpec(lr=1.0, schedule="cyclical", decay=0.0, cycle=4)
+    assert learning_rate(spec, 1.0, epochs=8) == pytest.approx(0.0), "the end is the last epoch's"
 
 
 def test_the_learning_rate_falls_from_step_to_step():

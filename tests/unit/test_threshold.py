@@ -11,14 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import EXACT, InterruptError, one_stage, pictures, tiny_net
 
+from errata.detect import detector_named
 from errata.engine import TrainingRun, fit
 from errata.engine.threshold import (
     FakeClass,
+    ThresholdSearch,
     accumulated_margins,
     choose_threshold_rows,
     flag_below_threshold,
     planted_recall,
     search_by_threshold,
+    write_threshold,
 )
 from errata.errors import LedgerError, SettingsError
 from errata.ledger import Ledger
@@ -129,6 +132,22 @@ def test_an_interrupted_search_goes_on(tmp_path: Path):
 def test_a_percentile_out_of_range_is_refused(percentile: float, tmp_path: Path):
     with pytest.raises(SettingsError, match=r"percentile `.*` is out of range"):
         search_by_threshold(Fits(), pictures(), percentile=percentile, seed=0, work=tmp_path)
+
+
+# The detector.
+
+
+def test_flagged_rows_come_first_and_the_lower_margin_before_the_higher():
+    ledger = Ledger(list("abcde"), torch.tensor([0, 1, 0, 1, -1]), ["zero", "one"])
+    margin = np.array([1.0, -2.0, NAN, -5.0, -9.0])
+    flagged = np.array([False, True, False, False, True])
+    for _ in range(2):
+        write_threshold(ledger, ThresholdSearch(flagged, margin, [0.0]))
+    scores = detector_named("threshold").score(ledger)
+    expected = [1 / 6, 5 / 6, NAN, 1 / 2, NAN]
+    assert scores.suspicion == pytest.approx(expected, nan_ok=True)
+    assert scores.words(1) == "margin -2.0 on average, like that of rows made wrong on purpose"
+    assert scores.words(0) == "margin 1.0 on average, above that of rows made wrong on purpose"
 
 
 # Planted flips.

@@ -219,11 +219,13 @@ def _check_place(out: str) -> None:
 
 
 def _check_names(settings: Settings) -> None:
+    from errata.config import check_detect
     from errata.data.augment import Augment
     from errata.detect.decide import parse_flag
 
     Augment.parse(settings.augment)
     parse_flag(settings.flag)
+    check_detect(settings)
     _check_model(settings.model)
     if settings.source.noise:
         check_noise(settings.source.noise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errata.config.detecting import USUAL, asked_detectors, check_detect
 from errata.config.load import (
     load_settings,
     program_of,
@@ -11,15 +12,25 @@ from errata.config.load import (
     stages_of,
 )
 from errata.config.presets import Paper, Preset, load_preset, preset_names
-from errata.config.schema import DEFAULT_RECIPE, Settings, SourceSettings, StageSettings
+from errata.config.schema import (
+    DEFAULT_RECIPE,
+    DetectSettings,
+    Settings,
+    SourceSettings,
+    StageSettings,
+)
 
 __all__ = [
     "DEFAULT_RECIPE",
+    "USUAL",
+    "DetectSettings",
     "Paper",
     "Preset",
     "Settings",
     "SourceSettings",
     "StageSettings",
+    "asked_detectors",
+    "check_detect",
     "load_preset",
     "load_settings",
     "preset_names",

@@ -8,7 +8,7 @@ from typing import Any
 from errata.engine.run import Engine
 from errata.parts.base import OptimizerSpec
 
-__all__ = ["DEFAULT_RECIPE", "Settings", "SourceSettings", "StageSettings"]
+__all__ = ["DEFAULT_RECIPE", "DetectSettings", "Settings", "SourceSettings", "StageSettings"]
 
 DEFAULT_RECIPE = "odd+mixup"
 """Chosen by our own benchmark: docs/decisions/0013."""
@@ -66,6 +66,24 @@ class StageSettings:
 
 
 @dataclass(kw_only=True)
+class DetectSettings:
+    """What an audit asks for wrong labels, beside or in place of its usual detectors.
+
+    Attributes:
+        detectors: Who orders the rows: names of detectors, such as ``noise_model,wrong_event``;
+            ``default`` stands for the usual ones.
+        trajectory: Keep the prediction of every epoch, which some detectors use.
+        bootstrap: Members of an ensemble that predicts rows it never saw; 0 is off.
+        threshold: Trainings with rows made wrong on purpose; 0 is off.
+    """
+
+    detectors: str = "default"
+    trajectory: bool = False
+    bootstrap: int = 0
+    threshold: int = 0
+
+
+@dataclass(kw_only=True)
 class Settings:
     """Everything that decides the outcome of a run; written into its directory.
 
@@ -78,6 +96,7 @@ class Settings:
         folds: Held-out folds; 0 trains once.
         features: ``.npy`` file of features [N, D], for neighbours.
         open_set: Look for samples of no class as well.
+        detect: Which detectors order the rows, and the trainings that some of them need.
         stage: The program, resolved from the recipe.
     """
 
@@ -90,6 +109,7 @@ class Settings:
     folds: int = 0
     features: str | None = None
     open_set: bool = False
+    detect: DetectSettings = field(default_factory=DetectSettings)
     source: SourceSettings = field(default_factory=SourceSettings)
     engine: Engine = field(default_factory=Engine)
     stage: list[StageSettings] = field(default_factory=list)

@@ -8,6 +8,7 @@ from errata.detect import dynamics as _dynamics  # noqa: F401
 from errata.detect import losses as _losses  # noqa: F401
 from errata.detect import noise_model as _noise_model  # noqa: F401
 from errata.detect import probe as _probe  # noqa: F401
+from errata.detect import threshold_samples as _threshold_samples  # noqa: F401
 from errata.detect import wrong_event as _wrong_event  # noqa: F401
 from errata.detect.base import (
     Detector,

@@ -17,30 +17,7 @@ from errata.detect.reading import column, labelled, proposed_classes, rank_suspi
 from errata.errors import SettingsError
 from errata.ledger import Ledger
 
-__all__ = ["Arazo", "centred_loss_sum", "cyclical_rate"]
-
-
-def cyclical_rate(
-    epoch: int, *, highest: float = 0.01, lowest: float = 0.001, cycle: int = 10
-) -> float:
-    """Give the learning rate of O2U-Net in an epoch: a straight fall, again and again.
-
-    Within a cycle it moves from under-fitting to over-fitting, so that a row is forgotten and
-    learned many times. With t = (epoch mod cycle + 1) / cycle it is (1 - t) * highest + t * lowest.
-    Source: O2U-Net (Huang et al. 2019), read in its repository.
-
-    Args:
-        epoch: From 0.
-        highest: Rate that a cycle falls from; its first epoch is one step below.
-        lowest: Rate of its last epoch.
-        cycle: Epochs of a cycle.
-
-    Example:
-        >>> [round(cyclical_rate(epoch), 6) for epoch in (9, 10, 18)]
-        [0.001, 0.0091, 0.0019]
-    """
-    share = (epoch % cycle + 1) / cycle
-    return (1 - share) * highest + share * lowest
+__all__ = ["Arazo", "centred_loss_sum"]
 
 
 def centred_loss_sum(curves: np.ndarray) -> np.ndarray:
@@ -78,10 +55,11 @@ def _known_losses(ledger: Ledger) -> np.ndarray:
 class O2U(Detector):
     """Losses less the mean of their epoch, summed: high is suspicious.
 
-    Source: O2U-Net (Huang et al. 2019), where the learning rate is cyclical; see `cyclical_rate`.
-    Under another schedule, and where all rows were seen in all epochs, this orders rows exactly as
-    ``accumulated_loss`` does: what is taken off is the same for all. How many rows to call wrong
-    is the known noise rate there, which nobody has; here it is estimated as for any detector.
+    Source: O2U-Net (Huang et al. 2019). What it adds is the cyclical learning rate, after a
+    training at a constant one: ``stage.optimizer.schedule=cyclical``, ``stage.optimizer.lr=0.01``.
+    Where all rows were seen in all epochs, this orders rows exactly as ``accumulated_loss`` does
+    under any schedule: what is taken off is the same for all. How many rows to call wrong is the
+    known noise rate there, which nobody has; here it is estimated as for any detector.
     """
 
     reads = ("loss_curve",)

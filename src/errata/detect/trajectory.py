@@ -25,6 +25,7 @@ from errata.detect.reading import (
 from errata.ledger import Ledger
 
 __all__ = [
+    "ENSEMBLE_READS",
     "READS",
     "Features",
     "ensemble_features",
@@ -36,11 +37,14 @@ __all__ = [
     "trajectory_features",
 ]
 
-READS = (
+READS: tuple[str, ...] = (
     *("margin_sum", "loss_sum", "disagree_sum", "times_seen", "forgets", "first_learned"),
     *("prob_sum", "loss_curve"),
 )
 """Columns that the features need; all are written by `Track`."""
+
+ENSEMBLE_READS: tuple[str, ...] = ("prob_oof", "uncertainty", "aleatoric", "epistemic")
+"""Columns that the features of an ensemble need; `errata.engine.bootstrap` writes them."""
 
 _BLOCK = 1 << 22
 
@@ -124,7 +128,7 @@ def ensemble_features(ledger: Ledger) -> Features:
     """
     given = given_labels(ledger)
     own, rival = rival_probs(column(ledger, "prob_oof"), given)
-    names = ("uncertainty", "aleatoric", "epistemic")
+    names = ENSEMBLE_READS[1:]
     values = [np.log(rival + 1e-3) - np.log(own + 1e-3)]
     values += [column(ledger, name).astype(np.float64) for name in names]
     stack = np.where((given >= 0)[:, None], np.stack(values, axis=1), np.nan)

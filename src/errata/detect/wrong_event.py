@@ -44,7 +44,8 @@ def wrong_event_posterior(
     Accumulated counts keep what single losses lose when training memorises. Source: the statistic,
     the beta mixture and one mixture for each class are those of IDO, of which only the repository
     and the tables of its reviewers were at hand; there, classes of their own beat one mixture for
-    all by 1 to 3 points. The prior that the classes share is ours.
+    all by 1 to 3 points. It counts a weakly and a strongly augmented view of each epoch, this only
+    the one that training sees. The prior that the classes share is ours.
 
     Args:
         events: [N] epochs in which another class was predicted.

@@ -11,13 +11,42 @@ from torch import nn
 from errata.losses.base import Loss
 from errata.parts.base import OptimizerSpec
 
-__all__ = ["learning_rate", "make_optimizer", "set_learning_rate"]
+__all__ = ["cyclical_rate", "learning_rate", "make_optimizer", "set_learning_rate"]
 
 
-def learning_rate(spec: OptimizerSpec, share: float) -> float:
-    """Give the learning rate after a share (0 to 1) of the stage."""
+def cyclical_rate(
+    epoch: int, *, highest: float = 0.01, lowest: float = 0.001, cycle: int = 10
+) -> float:
+    """Give the learning rate of O2U-Net in an epoch: a straight fall, again and again.
+
+    Within a cycle it moves from under-fitting to over-fitting, so that a row is forgotten and
+    learned many times; the detector ``o2u`` reads the losses. With t = (epoch mod cycle + 1) /
+    cycle it is (1 - t) * highest + t * lowest.
+    Source: O2U-Net (Huang et al. 2019), read in its repository.
+
+    Args:
+        epoch: From 0.
+        highest: Rate that a cycle falls from; its first epoch is one step below.
+        lowest: Rate of its last epoch.
+        cycle: Epochs of a cycle.
+
+    Example:
+        >>> [round(cyclical_rate(epoch), 6) for epoch in (9, 10, 18)]
+        [0.001, 0.0091, 0.0019]
+    """
+    share = (epoch % cycle + 1) / cycle
+    return (1 - share) * highest + share * lowest
+
+
+def learning_rate(spec: OptimizerSpec, share: float, *, epochs: int) -> float:
+    """Give the learning rate after a share (0 to 1) of a stage of so many epochs."""
     if spec.schedule == "cosine":
         return spec.lr * 0.5 * (1 + math.cos(math.pi * share))
+    if spec.schedule == "cyclical":
+        # A share is a quotient of steps, so that the start of an epoch may lie just below it.
+        epoch = min(int(share * epochs + 1e-6), epochs - 1)
+        lowest = spec.lr * spec.decay
+        return cyclical_rate(epoch, highest=spec.lr, lowest=lowest, cycle=spec.cycle)
     if spec.schedule == "step":
         return spec.lr * spec.decay ** sum(share >= milestone for milestone in spec.milestones)
     return spec.lr

@@ -361,7 +361,7 @@ class TrainingRun:
         return net
 
     def _set_progress(self, share: float) -> None:
-        rate = learning_rate(self.stage.optimizer, share)
+        rate = learning_rate(self.stage.optimizer, share, epochs=self.epochs)
         for optimizer in self.optimizers:
             set_learning_rate(optimizer, rate)
         if self.on_step is not None:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from errata.data.flips import flip_other
 from errata.data.wrap import Relabelled
 from errata.engine.run import TrainingRun
 from errata.errors import LedgerError, SettingsError
-from errata.ledger import Ledger
+from errata.ledger import Ledger, standard
 from errata.ledger.identity import fingerprint
 from errata.streams import numpy_generator
 from errata.types import Source
@@ -34,6 +35,7 @@ __all__ = [
     "flag_below_threshold",
     "planted_recall",
     "search_by_threshold",
+    "write_threshold",
 ]
 
 FitSource = Callable[[Source, Path], TrainingRun]
@@ -225,6 +227,18 @@ def search_by_threshold(
     count = (~np.isnan(judged)).sum(0)
     mean = np.nansum(judged, axis=0) / np.where(count > 0, count, np.nan)
     return ThresholdSearch(flagged, mean, limits)
+
+
+def write_threshold(ledger: Ledger, found: ThresholdSearch, *, stamp: int = 0) -> None:
+    """Write what a search found into the ledger of its rows, for the detector ``threshold``.
+
+    The columns are ``threshold_margin`` and ``threshold_flag``; an older search is written over.
+    """
+    everyone = torch.arange(ledger.num_rows, device=ledger.device)
+    columns = {"threshold_margin": found.margin, "threshold_flag": found.flagged}
+    ledger.add("threshold", *map(standard, columns))
+    for name, values in columns.items():
+        ledger.write(name, everyone, torch.from_numpy(values), stamp=stamp)
 
 
 @dataclass(frozen=True, eq=False)

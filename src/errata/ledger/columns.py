@@ -215,6 +215,8 @@ _TERMS = (
     _last("uncertainty", "nats", "entropy of the mean prediction of nets that never saw the row"),
     _last("aleatoric", "nats", "mean entropy of those nets' predictions: they agree to be unsure"),
     _last("epistemic", "nats", "the uncertainty less the aleatoric part: those nets disagree"),
+    _last("threshold_margin", "logits", "mean margin in trainings that made other rows wrong"),
+    _last("threshold_flag", "truth", "no better than rows made wrong on purpose", torch.bool),
     Term(
         Column("history", dtype=torch.float16, rule="ring"),
         "0 to 1",

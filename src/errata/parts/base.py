@@ -63,7 +63,7 @@ class Part:
 
 
 Kind = Literal["sgd", "adamw"]
-Schedule = Literal["cosine", "constant", "step"]
+Schedule = Literal["cosine", "constant", "step", "cyclical"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,8 @@ class OptimizerSpec:
     Attributes:
         lr: Learning rate at the start.
         schedule: ``cosine`` falls to 0 over the stage, step by step; ``constant`` stays;
-            ``step`` multiplies by `decay` at each of `milestones` (shares of the stage).
+            ``step`` multiplies by `decay` at each of `milestones` (shares of the stage);
+            ``cyclical`` falls straight to `lr` times `decay` in each `cycle` [epochs], as O2U-Net.
         clip: Largest norm of the gradient of one net; 0 leaves it alone.
     """
 
@@ -85,6 +86,7 @@ class OptimizerSpec:
     schedule: Schedule = "cosine"
     milestones: tuple[float, ...] = (0.5, 0.75)
     decay: float = 0.1
+    cycle: int = 10
     clip: float = 0.0
 
     def __post_init__(self) -> None:
@@ -99,6 +101,11 @@ class OptimizerSpec:
                     f"optimizer {name} `{value}` is out of range; allowed: 0 and above",
                     hint=f"leave `{name}` out for the default",
                 )
+        if self.cycle < 1:
+            raise SettingsError(
+                f"optimizer cycle `{self.cycle}` is out of range; allowed: 1 epoch and above",
+                hint="leave `cycle` out for the default",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
