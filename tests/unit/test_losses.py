@@ -65,7 +65,8 @@ def test_loss_of_a_label_with_probability_one_quarter(loss, values, expected):
         (nce, [0.096525, 0.333333, 0.570142]),
         # With MAE as above, RCE is MAE times ln(1e4) / 2 = 4.605170.
         (nce_rce, [3.179769, 7.289641, 8.951271]),
-        (nce_mae, [0.766043, 1.843876, 2.390081]),
+        # Its MAE is 1 - p: half of the one above.
+        (nce_mae, [0.431284, 1.088605, 1.480112]),
     ],
 )
 def test_matrix_of_logits_one_zero_minus_one(loss, expected):
@@ -73,10 +74,31 @@ def test_matrix_of_logits_one_zero_minus_one(loss, expected):
     assert loss(STEPS)[0].tolist() == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize(("loss", "total"), [(mae, 4.0), (nce, 1.0), (rce, -2 * math.log(1e-4))])
-def test_symmetric_losses_have_a_constant_sum_over_labels(loss, total):
-    logits = torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 5
-    torch.testing.assert_close(loss(logits).sum(1), torch.full((50,), total, dtype=torch.float64))
+def some_logits(classes):
+    rng = torch.Generator().manual_seed(0)
+    return torch.randn(50, classes, dtype=torch.float64, generator=rng) * 5
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize(
+    ("loss", "once", "per_other"),
+    [
+        (mae, 0.0, 2.0),
+        (nce, 1.0, 0.0),
+        (rce, 0.0, -math.log(1e-4)),
+        (nce_rce, 1.0, -math.log(1e-4)),
+        (nce_mae, 1.0, 1.0),
+    ],
+)
+def test_symmetric_losses_have_a_constant_sum_over_labels(loss, once, per_other, classes):
+    total = torch.full((50,), once + per_other * (classes - 1), dtype=torch.float64)
+    torch.testing.assert_close(loss(some_logits(classes)).sum(1), total)
+
+
+@pytest.mark.parametrize("loss", [ce, brier, gce, sce])
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_the_others_have_none(loss, classes):
+    assert loss(some_logits(classes)).sum(1).std() > 0.01
 
 
 def test_gce_goes_to_cross_entropy_as_q_goes_to_zero():
@@ -99,7 +121,7 @@ def test_composed_losses_are_the_sums_they_are_named_after():
         nce_rce(STEPS, alpha=10.0, beta=0.1), 10 * nce(STEPS) + 0.1 * rce(STEPS)
     )
     torch.testing.assert_close(
-        nce_mae(STEPS, alpha=10.0, beta=0.5), 10 * nce(STEPS) + 0.5 * mae(STEPS)
+        nce_mae(STEPS, alpha=10.0, beta=0.5), 10 * nce(STEPS) + 0.25 * mae(STEPS)
     )
 
 

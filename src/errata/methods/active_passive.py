@@ -13,9 +13,14 @@ CIFAR-10; 10 and 0.1 (`nce-rce`) or 10 and 1 (`nce-mae`) for CIFAR-100. `ngce` a
 
 **Cost.** 1: another formula, nothing else.
 
-**Source.** Ma, Huang, Wang, Romano, Erfani, Bailey 2020, arXiv:2006.13554. `mae` is ``2 (1 - p)``
-as in the paper; the authors' code takes ``1 - p``, so halve `beta` of `nce-mae` to repeat a run of
-it.
+**Measured.** Fashion-MNIST, suite `fashion-10k-30`, one seed. Uniform 40 %: `nce-rce` .864, `ngce`
+.774 (`erm` .854). The gradient of `ngce` is small everywhere, as its sum over ten labels is 1, and
+thirty epochs are too few. Asymmetric 40 %, where eight of the ten classes give 40 % of their labels
+to a look-alike: `nce-rce` .641, `ngce` .533 (`erm` .767), and `nce-mae` loses there as well; the
+card of `gce` has the reason.
+
+**Source.** Ma, Huang, Wang, Romano, Erfani, Bailey 2020, arXiv:2006.13554. The absolute
+error in `nce-mae` is ``1 - p``, as in their code, half of what the recipe `mae` takes.
 """
 
 from __future__ import annotations
