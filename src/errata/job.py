@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import errata
-from errata.config import Settings, program_of, settings_to_tree, stages_of
+from errata.config import Settings, check_detect, program_of, settings_to_tree, stages_of
 from errata.correct.lineage import parent_of
 from errata.data.augment import Augment
 from errata.data.samples import Samples, open_samples
@@ -26,12 +26,12 @@ from errata.directory import check_out, guard_writes, publish, staging, write_se
 from errata.engine.fit import Listener, fit
 from errata.engine.run import TrainingRun
 from errata.engine.testing import mean_probabilities, test_feed, test_report
-from errata.errors import SettingsError
+from errata.errors import ErrataError, SettingsError
 from errata.ledger import Ledger
 from errata.machine import peak_memory_mb
 from errata.methods import card_named
 from errata.models import build_model, default_model
-from errata.observe import Representation, Track
+from errata.observe import Representation, Track, Trajectory
 from errata.types import Source
 
 __all__ = [
@@ -161,6 +161,7 @@ class Job:
 def _check(settings: Settings, source: Source) -> None:
     """Refuse what would fail later, while nothing has been written."""
     program_of(settings)
+    check_detect(settings)
     Augment.parse(settings.augment).check(source.shape)
     with torch.device("meta"):
         build_model(settings.model, source.shape, len(source.classes))
@@ -205,28 +206,40 @@ def writing(job: Job) -> Iterator[None]:
     shutil.rmtree(job.out / "work", ignore_errors=True)
 
 
+@contextmanager
+def _nothing_left(work: Path) -> Iterator[None]:
+    """Clear a place away whose run is refused before it has a checkpoint: a next one is new."""
+    try:
+        yield
+    except ErrataError:
+        if not (work / "work").exists():
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
 def fit_job(job: Job) -> TrainingRun:
     """Train, and write the log of the epochs."""
     job.progress.phase("training")
     settings, samples = job.settings, job.samples
     weights = None if samples.weights is None else torch.from_numpy(samples.weights)
-    run = fit(
-        program_of(settings),
-        samples.source,
-        model=settings.model,
-        seed=settings.seed,
-        augment=Augment.parse(settings.augment),
-        engine=settings.engine,
-        observers=TRACK,
-        weights=weights,
-        clean=samples.clean,
-        verified=None if samples.verified is None else torch.from_numpy(samples.verified),
-        tests=samples.tests,
-        test_every=_test_every(settings),
-        checkpoint=job.work / "work" / "checkpoint",
-        resume=job.resume,
-        listener=Listener(job.progress.epoch, job.progress.share, job.progress.estimate),
-    )
+    with _nothing_left(job.work):
+        run = fit(
+            program_of(settings),
+            samples.source,
+            model=settings.model,
+            seed=settings.seed,
+            augment=Augment.parse(settings.augment),
+            engine=settings.engine,
+            observers=(*TRACK, Trajectory()) if settings.detect.trajectory else TRACK,
+            weights=weights,
+            clean=samples.clean,
+            verified=None if samples.verified is None else torch.from_numpy(samples.verified),
+            tests=samples.tests,
+            test_every=_test_every(settings),
+            checkpoint=job.work / "work" / "checkpoint",
+            resume=job.resume,
+            listener=Listener(job.progress.epoch, job.progress.share, job.progress.estimate),
+        )
     lines = job.work / "log.jsonl"
     with guard_writes(lines):
         lines.write_text("".join(json.dumps(_finite(r)) + "\n" for r in run.history), "utf-8")

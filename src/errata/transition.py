@@ -11,6 +11,7 @@ Shapes: N rows, M trusted rows, C classes.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,9 @@ def check_transition(
     T = transition.detach().double()
     if T.dim() != 2 or T.shape[0] != T.shape[1]:
         raise SettingsError(
-            f"transition matrix `{name}` has the shape `{tuple(T.shape)}`; allowed: two equal sides"
+            f"transition matrix `{name}` has the shape `{tuple(T.shape)}`; allowed: two equal "
+            "sides",
+            hint="give one row per true and one column per given class",
         )
     if classes is not None and len(T) != classes:
         raise SettingsError(
@@ -74,7 +77,7 @@ def check_transition(
         raise SettingsError(
             f"transition matrix `{name}` is singular: two of its rows say almost the same; "
             "allowed: a matrix with an inverse",
-            hint="take the recipe `forward`, which needs no inverse",
+            hint="join the classes that are given the same labels, or take an estimate",
         )
     return T / T.sum(1, keepdim=True)
 
@@ -95,8 +98,11 @@ def read_transition(path: Path, classes: int) -> Float[Tensor, "C C"]:
         if path.suffix == ".npy":
             values = np.load(path, allow_pickle=False).astype(np.float64)
         else:
-            values = np.loadtxt(path, delimiter=",", ndmin=2)
-    except (OSError, ValueError) as error:
+            with warnings.catch_warnings():
+                # An empty file is only warned of.
+                warnings.simplefilter("error", UserWarning)
+                values = np.loadtxt(path, delimiter=",", ndmin=2)
+    except (OSError, ValueError, EOFError, UserWarning) as error:
         raise SettingsError(
             f"transition matrix `{path}` cannot be read: {error}; allowed: an npy file, or a csv "
             "file of numbers without a header",

@@ -39,6 +39,16 @@ def test_a_pair_that_is_refused_is_refused_in_either_order():
         assert (refusal(pair) is None) == (refusal(back) is None), pair
 
 
+@pytest.mark.parametrize(
+    "pair",
+    ["forward+clean-only", "cleannet+clean-only", "bltm+cutmix", "smp+bltm", "odd+odd-phantom"],
+)
+def test_pairs_that_make_no_sense_say_so(pair: str):
+    why = refusal(pair)
+    assert why is not None
+    assert "makes no sense" in why.message
+
+
 @pytest.mark.parametrize("pair", TRAINED)
 def test_pairs_that_papers_do_not_forbid_train(pair: str):
     source = pictures(wrong=0.3)

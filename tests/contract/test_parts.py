@@ -182,6 +182,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one():
         ({"momentum": -1.0}, "optimizer momentum `-1.0`"),
         ({"weight_decay": float("inf")}, "optimizer weight_decay `inf`"),
         ({"clip": -1.0}, "optimizer clip `-1.0`"),
+        ({"cycle": 0}, "optimizer cycle `0`"),
     ],
 )
 def test_optimizers_refuse_what_is_out_of_range(values: dict[str, Any], words: str):

@@ -34,6 +34,8 @@ from errata.errors import ErrataError
 from errata.ledger import Ledger
 from errata.methods import card_named, phases_named, recipe_named, recipe_names
 from errata.methods.card import WAYS
+from errata.methods.odd import ODD
+from errata.methods.odd_phantom import ODDPhantom
 from errata.observe import Track
 from errata.parts.base import Part, Recipe
 
@@ -109,6 +111,21 @@ def test_trains_two_batches(name: str):
     assert np.isfinite(run.history[0]["train_loss"])
     assert weights_of(run).isfinite().all()
     assert (weights_of(run) != start).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_with_nothing_given_exactly_where_it_needs_nothing(name: str):
+    source = noisy()
+    arguments = {"model": tiny_net(source), "engine": EXACT}
+    program = one_stage(name, epochs=1, batch=48)
+    if needs := card_named(name).needs:
+        with pytest.raises(ErrataError, match=needs[0]) as caught:
+            fit(program, source, **arguments)
+        assert caught.value.hint
+        return
+    run = fit(program, source, **arguments)
+    assert run.history[-1]["rows"] > 0
+    assert weights_of(run).isfinite().all()
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -548,4 +565,4 @@ def test_what_cannot_be_put_together_is_refused(names: str, words: str):
 
 def test_two_parts_with_one_column_are_refused():
     with pytest.raises(ErrataError, match="`dropped`"):
-        run_of("odd+odd-phantom")
+        run_of(Recipe(parts=(ODD(), ODDPhantom())))

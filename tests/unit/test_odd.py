@@ -149,11 +149,14 @@ def test_the_variance_of_a_wide_head_predicts_its_losses():
     # The values of the methods file are those of one draw of W; v varies by about 0.05 with it.
     assert math.log(100) + v / 2 == pytest.approx(5.204, abs=0.06)
     assert math.sqrt(v) == pytest.approx(1.095, abs=0.06)
+    guess = NormalDist(math.log(100) + v / 2, math.sqrt(v))
+    assert guess.inv_cdf(0.1) == pytest.approx(3.801, abs=0.06)
     losses = simulate(weight)
+    simulated = [losses.mean().item(), losses.std().item(), percentile_of(losses, 10.0)]
+    assert simulated == pytest.approx([5.186, 1.097, 3.786], abs=0.06)
     assert losses.mean().item() == pytest.approx(math.log(100) + v / 2, abs=0.03)
     assert losses.std().item() == pytest.approx(math.sqrt(v), abs=0.02)
-    normal = NormalDist(math.log(100) + v / 2, math.sqrt(v))
-    assert percentile_of(losses, 10.0) == pytest.approx(normal.inv_cdf(0.1), abs=0.03)
+    assert percentile_of(losses, 10.0) == pytest.approx(guess.inv_cdf(0.1), abs=0.03)
 
 
 def test_the_variance_of_a_head_has_a_closed_form():
@@ -496,8 +499,15 @@ def test_a_hard_class_is_warned_of(kind: type[Part]):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("at", [0, 6, 9, -1, "100%", "0%"])
-def test_a_drop_outside_the_stage_is_warned_of(kind: type[Part], at: int | str):
+@pytest.mark.parametrize("at", [6, 9, -1, "100%"])
+def test_a_drop_outside_the_stage_is_refused(kind: type[Part], at: int | str):
+    with pytest.raises(SettingsError, match=f"{kind.kind} at `{at}` is not within a stage of 6"):
+        run_of(kind(at=at))  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("at", [0, "0%"])
+def test_a_drop_before_the_first_epoch_is_warned_of(kind: type[Part], at: int | str):
     run = run_of(kind(at=at))  # type: ignore[call-arg]
     assert warned(run, f"{kind.kind} has no effect")
     assert not run.ledger.read("dropped").any()

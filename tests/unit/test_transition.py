@@ -155,6 +155,7 @@ def test_all_but_trusted_rows_get_the_sweaters_of_clothing_1m_wrong():
         estimate_by_anchors(posterior, filter_outliers=False),
         estimate_by_anchors(posterior),
         estimate_by_counts(posterior, given),
+        estimate_by_counts(posterior, given, surest=0.5),
         estimate_dual(posterior, given),
         # The same holds for what neighbours say, however many of them are pure.
         estimate_by_votes(posterior, given),
@@ -185,7 +186,7 @@ def test_files_of_both_kinds_are_read(tmp_path: Path):
 @pytest.mark.parametrize(
     ("rows", "words", "hint"),
     [
-        ([[0.8, 0.2]], r"shape `\(1, 2\)`", None),
+        ([[0.8, 0.2]], r"shape `\(1, 2\)`", "one row per true"),
         ([[0.8, 0.2], [0.4, 0.7]], "row 1 .* sums to 1.1", "true class i"),
         ([[1.2, -0.2], [0.4, 0.6]], "row 0 .* is no distribution", "true class i"),
         ([[0.8, 0.4], [0.2, 0.6]], "row 0", "transpose it"),
@@ -193,11 +194,11 @@ def test_files_of_both_kinds_are_read(tmp_path: Path):
         (np.eye(3).tolist(), r"allowed: `\(2, 2\)`", "these classes"),
     ],
 )
-def test_what_is_no_transition_matrix_is_refused(rows: list, words: str, hint: str | None):
+def test_what_is_no_transition_matrix_is_refused(rows: list, words: str, hint: str):
     with pytest.raises(SettingsError, match=words) as caught:
         check_transition(torch.tensor(rows), name="T.npy", classes=2)
     assert "allowed" in caught.value.message
-    assert hint is None or hint in (caught.value.hint or "")
+    assert hint in (caught.value.hint or "")
 
 
 def test_singular_matrices_are_refused_where_an_inverse_is_needed():
@@ -205,11 +206,19 @@ def test_singular_matrices_are_refused_where_an_inverse_is_needed():
     check_transition(flat, name="T")
     with pytest.raises(SettingsError, match="`T` is singular") as caught:
         check_transition(flat, name="T", invertible=True)
-    assert "forward" in (caught.value.hint or "")
+    assert "join the classes" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("none.npy", None), ("T.npy", b"no array"), ("T.csv", b"a,b\nc,d\n")]
+    ("name", "content"),
+    [
+        ("none.npy", None),
+        ("T.npy", b"no array"),
+        ("T.npy", b""),
+        ("T.csv", b"a,b\nc,d\n"),
+        ("T.csv", b"0.8,0.2\n0.4\n"),
+        ("T.csv", b""),
+    ],
 )
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path, name: str, content: bytes | None):
     path = tmp_path / name

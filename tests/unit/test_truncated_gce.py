@@ -111,15 +111,11 @@ def test_every_class_keeps_its_cheapest_rows():
         assert int((weights[run.given == label] == 1).sum()) >= 7
 
 
-def test_a_start_that_never_comes_is_warned_of_and_changes_nothing():
-    source = pictures(wrong=0.3)
-    run = run_of(Prune(start="9ep"), source=source)
-    assert any("prune has no effect" in warning for warning in run.warnings)
-    plain = fit(
-        one_stage(Recipe(loss="gce"), epochs=6), source, model=tiny_net(source), engine=EXACT
-    )
-    for one, other in zip(run.nets[0].parameters(), plain.nets[0].parameters(), strict=True):
-        assert torch.equal(one, other)
+@pytest.mark.parametrize("start", ["9ep", "6ep", "100%", -1])
+def test_a_start_that_never_comes_is_refused(start: str | int):
+    words = f"prune start `{start}` is not within a stage of 6 epochs; allowed: epoch 0 to 5"
+    with pytest.raises(SettingsError, match=words):
+        run_of(Prune(start=start))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -174,10 +175,35 @@ def fit(
     with kept_randomness(run.device), threads(run.engine.threads, batch_values=values):
         if state is not None:
             restore(run, state)
+        else:
+            check_stages(run)
         if listener.on_estimate is not None:
             listener.on_estimate(estimate_seconds(run))
         train(run)
     return run
+
+
+def check_stages(run: TrainingRun) -> None:
+    """Set up all stages on a copy of a new run, so that none is refused hours later.
+
+    Raises:
+        SettingsError: The loss or a part of some stage refuses what it is given.
+    """
+    if len(run.program) == 1:
+        return
+    trial = _Trial.__new__(_Trial)
+    trial.__dict__.update(run.__dict__)
+    trial.program, trial.ledger = copy.deepcopy((run.program, run.ledger))
+    trial.memory, trial.notes, trial.nets = {}, {}, []
+    for index in range(len(run.program)):
+        trial.enter_stage(index)
+
+
+class _Trial(TrainingRun):
+    """A run that is never trained; what it would warn of is said by the run itself."""
+
+    def warn(self, message: str) -> None:
+        pass
 
 
 def _content(source: Source) -> str:

@@ -126,12 +126,18 @@ class DropAboveNull(Part):
                 )
 
     def setup(self, run: Run) -> None:
-        """Add the columns."""
+        """Add the columns; refuse a drop that never comes."""
         self.epoch_ = epoch_of(self.at, run.epochs)
-        if not 1 <= self.epoch_ < run.epochs:
+        if not 0 <= self.epoch_ < run.epochs:
+            raise SettingsError(
+                f"{self.kind} at `{self.at}` is not within a stage of {run.epochs} epochs; "
+                f"allowed: epoch 0 to {run.epochs - 1}",
+                hint="drop earlier, or train for longer",
+            )
+        if self.epoch_ == 0:
             run.warn(
-                f"{self.kind} has no effect: it would drop rows at epoch {self.epoch_} of a stage "
-                f"of {run.epochs}; train for longer, or set `at` to an epoch within"
+                f"{self.kind} has no effect: it would drop rows before the first of "
+                f"{run.epochs} epochs; train for longer, or set `at` to a later epoch"
             )
         run.ledger.add(
             self.kind,

@@ -58,10 +58,11 @@ class Prune(Part):
         """Add the column; refuse a start that never comes."""
         self.epoch_ = epoch_of(self.start, run.epochs)
         self.period_ = max(1, epoch_of(self.every, run.epochs))
-        if self.epoch_ >= run.epochs:
-            run.warn(
-                f"prune has no effect: it would start at epoch {self.epoch_} of a stage of "
-                f"{run.epochs}; train for longer, or set `start` to an epoch within"
+        if not 0 <= self.epoch_ < run.epochs:
+            raise SettingsError(
+                f"prune start `{self.start}` is not within a stage of {run.epochs} epochs; "
+                f"allowed: epoch 0 to {run.epochs - 1}",
+                hint="start earlier, or train for longer",
             )
         run.ledger.add(self.kind, Column(_WEIGHT, init=1.0))
         # An earlier stage may have left rows out; this one begins with all of them.

@@ -60,7 +60,8 @@ class TransitionPart(Part):
             ``trusted`` averages over trusted samples.
         percentile: Of the predictions of a class, above which ``anchor`` takes them for outliers.
         file: Of the true matrix; nothing is estimated then.
-        invertible: Refuses a file without a usable inverse.
+        invertible: Refuses a file without a usable inverse, whose classes no label tells apart;
+            ``false`` lets all but `backward` have it.
         hold: Share of the rows that the stage that estimates is not trained on, for
             ``neighbours`` alone, above 0 up to 0.5.
     """
@@ -68,7 +69,7 @@ class TransitionPart(Part):
     estimator: str = "anchor"
     percentile: float = 97.0
     file: str = ""
-    invertible: bool = False
+    invertible: bool = True
     hold: float = 0.1
 
     def __post_init__(self) -> None:
