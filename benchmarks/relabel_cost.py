@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from provenance import made, versions
 
 from errata.features.prototypes import (
     best_scores,
@@ -28,7 +29,6 @@ from errata.features.prototypes import (
     correct_labels,
     mean_prototypes,
 )
-from errata.machine import processor_name
 
 # Rows, feature width, classes: Fashion-MNIST with `conv`, a ResNet-18, a ResNet-50 on Clothing1M.
 SIZES = ((10_000, 128, 10), (50_000, 512, 10), (50_000, 512, 100), (20_000, 2048, 14))
@@ -87,14 +87,17 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     sizes = [row(size, options.rounds) for size in SIZES]
     report = {
+        **made(),
         "rounds": options.rounds,
         "threads": options.threads,
-        "hardware": processor_name(),
         "bound": BOUND,
         "sizes": sizes,
+        "versions": versions("errata", "numpy", "torch"),
     }
     if options.json:
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(
+            json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+        )
     sys.stdout.write("    rows  width  classes     bare     ours  maximum\n")
     for each in sizes:
         sys.stdout.write(

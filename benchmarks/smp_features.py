@@ -26,8 +26,8 @@ from errata.data import Augment, Subset, open_source, plant_noise
 from errata.engine import fit
 from errata.engine.evaluate import label_report
 from errata.methods import recipe_named
-from errata.methods.smp import SMP
 from errata.parts.base import OptimizerSpec, Recipe, Stage
+from errata.parts.prototypes import SMP
 
 ROWS, EPOCHS, NOISE = 10_000, 20, "uniform:0.4"
 SLOW = OptimizerSpec(lr=0.02)

@@ -39,8 +39,8 @@ from errata.engine import fit
 from errata.engine.evaluate import label_report
 from errata.machine import processor_name
 from errata.methods import recipe_named
-from errata.methods.smp import SMP
 from errata.parts.base import OptimizerSpec, Part, Recipe, Stage, register_part
+from errata.parts.prototypes import SMP
 from errata.types import Run
 
 CLASSES = 10
@@ -81,7 +81,7 @@ class FeaturesBefore(Part):
         run.memory["features"] = found.float().cpu().clone()
 
 
-def features_of(cache: Path | None) -> dict[str, np.ndarray]:
+def features_of(cache: Path | None, *, rows: int) -> dict[str, np.ndarray]:
     """Give the features and true labels of the first rows and of the test images."""
     if cache is not None and cache.exists():
         return dict(np.load(cache))
@@ -90,7 +90,7 @@ def features_of(cache: Path | None) -> dict[str, np.ndarray]:
     others = Subset(opened.train, np.arange(20_000, 50_000))
     net = fit((Stage(epochs=1),), others, model="conv", augment=Augment.parse("flip")).nets[0].body
     told = {}
-    first = Subset(opened.train, np.arange(max(EPOCHS)))
+    first = Subset(opened.train, np.arange(rows))
     for name, source in (("train", first), ("test", opened.tests["test"])):
         look = Stage(epochs=1, recipe=Recipe(parts=(FeaturesBefore(),)))
         run = fit((look,), source, model=partial(copy.deepcopy, net))
@@ -150,7 +150,7 @@ def main() -> None:
     args = parser.parse_args()
     told = json.loads(args.json.read_text("utf-8")) if args.json.exists() else {}
     runs = told.get("runs", {})
-    found = features_of(args.cache)
+    found = features_of(args.cache, rows=max(EPOCHS))
     for rows, noise, recipe, seed in product(EPOCHS, NOISES, RECIPES, SEEDS):
         key = f"{rows}/{noise}/{recipe}/{seed}"
         if key in runs:

@@ -83,6 +83,7 @@ from errata.parts.penalties import (
     prior_cross_entropy,
     prior_divergence,
 )
+from errata.parts.prototypes import blend_targets
 from errata.parts.relabel import (
     believe,
     mean_of_ring,
@@ -106,6 +107,7 @@ __all__ = [
     "anchor_rows",
     "backward_loss",
     "believe",
+    "blend_targets",
     "bootstrap_hard",
     "bootstrap_soft",
     "bounded",

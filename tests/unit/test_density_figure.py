@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from errata.report.density_figure import DensityPanel, density_panels, density_scatter
+from errata.report.recipe import recipe_figures
 
 NAN = float("nan")
 MEMORY = {
@@ -30,6 +33,26 @@ def test_panels_hold_the_candidates_of_a_class_and_which_were_chosen():
     assert cat.apart.tolist() == [0.99, -0.98, -0.5]
     assert cat.chosen.tolist() == [False, True, False]
     assert dog.chosen.tolist() == [True, True]
+
+
+def figures(memory: dict[str, np.ndarray]) -> list[Any]:
+    classes = ["cat", "dog", "owl"]
+    return recipe_figures(SimpleNamespace(memory=memory, ledger=SimpleNamespace(classes=classes)))
+
+
+def test_the_report_says_what_the_heights_are():
+    (eta,) = figures(MEMORY)
+    assert "likeness to a denser row" in eta.svg
+    assert "near-duplicates of denser ones at the top" in eta.caption
+    peaks = {name: tensor for name, tensor in MEMORY.items() if name != "smp_apart"}
+    (delta,) = figures({**peaks, "smp_distance": np.abs(MEMORY["smp_apart"])})
+    assert "distance to a denser row" in delta.svg
+    assert "those far from denser ones at the top" in delta.caption
+
+
+def test_prototypes_of_k_means_have_no_density_to_draw():
+    blank = {name: np.full_like(MEMORY[name], NAN) for name in ("smp_density", "smp_apart")}
+    assert figures({**MEMORY, **blank}) == []
 
 
 def test_each_prototype_is_a_dot_and_the_rest_one_path():

@@ -30,6 +30,7 @@ from errata.report.histograms import histogram
 from errata.report.pictures import LONGEST, inline_picture
 from errata.report.sections import class_table, command_line, count_pairs, headline, tier_counts
 from errata.report.svg import nice_ticks
+from errata.report.words import percent
 
 from .fake_audit import make_audit, picture
 
@@ -475,6 +476,21 @@ def test_pairs_and_classes_are_counted(audit: Path):
     for line in table:
         towards = {p: n for (g, p), n in slow.items() if g == line.name}
         assert line.towards_rows == max(towards.values(), default=0)
+
+
+def test_the_table_of_classes_says_which_share_of_each_was_dropped(
+    audit: Path, page: Page, tmp_path: Path
+):
+    columns = Columns(AuditDirectory.open(audit))
+    table = class_table(columns, [])
+    for line in table:
+        own = columns.given == columns.classes.index(line.name)
+        assert line.dropped_share == pytest.approx(columns.dropped[own].mean())
+    assert len({line.dropped_share for line in table}) > 1
+    header = "Dropped from training"
+    assert header in page.text
+    assert f'<td class="number">{percent(table[0].dropped_share)}</td></tr>' in page.html
+    assert header not in _report(make_audit(tmp_path, rows=30)).text
 
 
 def test_the_map_holds_every_count():

@@ -20,9 +20,9 @@ from errata.engine import TrainingRun, fit
 from errata.errors import ErrataError, SettingsError
 from errata.losses import ce, expected_loss, loss_named, loss_names, one_hot
 from errata.methods import recipe_named
-from errata.methods.smp import SMP, blend_targets
 from errata.parts.base import Part, Recipe
 from errata.parts.mixing import Mixup
+from errata.parts.prototypes import SMP, blend_targets
 from errata.types import Group, Lap, Plan
 
 THREE = torch.tensor([[0.7, 0.2, 0.1]], dtype=torch.float64).log()
@@ -207,12 +207,26 @@ def test_a_class_has_prototypes_among_its_own_candidates():
     assert drawn[0] != drawn[1], "candidates are drawn anew"
 
 
+def test_density_peaks_remember_distances_in_place_of_likenesses():
+    memory = run_of(SMP(start=1, select="density_peak_euclidean"), epochs=2).memory
+    assert "smp_apart" not in memory
+    assert (memory["smp_distance"][memory["smp_candidates"] >= 0] >= 0).all()
+
+
 def test_a_class_with_fewer_rows_than_asked_for_takes_all_of_them():
     run = run_of(SMP(start=1, p=8), source=pictures(rare=3))
     (rare,) = (run.given == 2).nonzero().T
     assert len(rare) == 3
     assert sorted(run.memory["smp_prototypes"][2].tolist()) == [-1] * 5 + rare.tolist()
     assert any("class `kind 2` has 3 rows, fewer than the 8" in warning for warning in run.warnings)
+
+
+@pytest.mark.parametrize("values", [{"p": 4}, {"m": 9}])
+def test_more_than_the_rows_of_a_class_are_refused_where_somebody_asks_for_them(values):
+    ((name, asked),) = values.items()
+    words = f"smp {name} `{asked}` is more than the 3 rows of class `kind 2`; allowed: 1 to 3"
+    with pytest.raises(SettingsError, match=words):
+        run_of(SMP(start=1, **values), source=pictures(rare=3))
 
 
 def test_a_class_without_rows_is_never_proposed():
@@ -314,6 +328,7 @@ def test_steps_on_trusted_samples_are_refused():
         ({"ties": "none"}, "smp ties `none` is unknown"),
         ({"scores": "median"}, "smp scores `median` is unknown"),
         ({"start": "soon"}, "`soon` is not a point of training"),
+        ({"p": 5, "m": 4}, "smp p `5` is more than its 4 candidates; allowed: 1 to 4"),
     ],
 )
 def test_values_out_of_range_are_refused(values: dict[str, Any], words: str):

@@ -88,6 +88,7 @@ def _page(audit: AuditDirectory, show: Callable[[int], bytes], gallery: int) -> 
         "classes": table[:_SHOWN_CLASSES],
         "more_classes": table[_SHOWN_CLASSES:],
         "widest": max((line.share for line in table), default=0.0) or 1.0,
+        "some_dropped": bool(columns.dropped.any()),
         "pairs": pairs[:30],
         "num_pairs": len(pairs),
         "map": sections.confusion_map(columns, pairs),

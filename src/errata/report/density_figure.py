@@ -43,12 +43,14 @@ def density_panels(memory: Mapping[str, np.ndarray], classes: Sequence[str]) -> 
 
     Args:
         memory: ``smp_candidates`` and ``smp_prototypes`` hold rows [C, n] and [C, P], -1 where
-            there is none; ``smp_density`` and ``smp_apart`` [C, n] are NaN there.
+            there is none; ``smp_density``, and ``smp_apart`` or ``smp_distance`` of density peaks,
+            [C, n] are NaN there.
         classes: Names of the C classes.
     """
     panels = []
+    heights = memory["smp_distance" if "smp_distance" in memory else "smp_apart"]
     for label, title in enumerate(classes):
-        density, apart = memory["smp_density"][label], memory["smp_apart"][label]
+        density, apart = memory["smp_density"][label], heights[label]
         known = np.isfinite(density) & np.isfinite(apart)
         if known.any():
             chosen = np.isin(memory["smp_candidates"][label], memory["smp_prototypes"][label])

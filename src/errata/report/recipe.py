@@ -105,8 +105,8 @@ def _transition(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
         "Transition matrix",
         drawn,
         "How often each true class (down) is labelled as each given one (across), in percent, as "
-        f"the recipe estimated or learned it. By this matrix {kept} of the labels of a class are "
-        "right on average.",
+        f"the recipe was told, estimated or learned it. By this matrix {kept} of the labels of a "
+        "class are right on average.",
     )
 
 
@@ -114,12 +114,15 @@ def _prototypes(memory: Mapping[str, np.ndarray], classes: Sequence[str]) -> lis
     panels = density_panels(memory, classes)
     if not panels:
         return []
-    label = f"Density and likeness to a denser sample, for {len(panels)} classes"
+    if "smp_distance" in memory:
+        up, height = "distance to a denser row \u03b4", "those far from denser ones"
+    else:
+        up, height = "likeness to a denser row \u03b7", "near-duplicates of denser ones"
     return [
         Figure(
             "Prototypes",
-            density_scatter(panels, label=label),
-            "Each dot is a candidate of its class: dense ones lie to the right, near-duplicates of "
-            "denser ones at the top. Filled dots became prototypes.",
+            density_scatter(panels, label=f"Density and {up}, for {len(panels)} classes", up=up),
+            "Each dot is a candidate of its class: dense ones lie to the right, "
+            f"{height} at the top. Filled dots became prototypes.",
         )
     ]

@@ -47,11 +47,18 @@ class ClassRow:
     towards: str
     """The class that is proposed most often for its flagged rows; empty where none is."""
     towards_rows: int
+    dropped: int
+    """Rows that the recipe removed from training."""
 
     @property
     def share(self) -> float:
         """Share of its rows that is flagged, 0 to 1."""
         return self.flagged / self.rows if self.rows else 0.0
+
+    @property
+    def dropped_share(self) -> float:
+        """Share of its rows that was removed from training, 0 to 1."""
+        return self.dropped / self.rows if self.rows else 0.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,7 @@ def class_table(columns: Columns, pairs: Sequence[Pair]) -> list[ClassRow]:
     size = len(columns.classes)
     rows = np.bincount(columns.given[columns.labelled], minlength=size)
     flagged = np.bincount(columns.given[columns.labelled & columns.flagged], minlength=size)
+    dropped = np.bincount(columns.given[columns.labelled & columns.dropped], minlength=size)
     towards: dict[str, Pair] = {}
     for pair in pairs:
         towards.setdefault(pair.given, pair)
@@ -92,6 +100,7 @@ def class_table(columns: Columns, pairs: Sequence[Pair]) -> list[ClassRow]:
             int(flagged[i]),
             towards[name].proposed if name in towards else "",
             towards[name].rows if name in towards else 0,
+            int(dropped[i]),
         )
         for i, name in enumerate(columns.classes)
     ]
