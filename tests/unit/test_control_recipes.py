@@ -437,13 +437,13 @@ def test_missing_trusted_samples_are_refused(card: Card):
 def test_fine_tuning_comes_after_all_phases_and_on_top_of_their_epochs():
     phases = together(finetune.CARD, dropout.CARD)
     stages = stages_of_phases(phases, epochs=20, batch=24, optimizer=SLOW)
-    assert [stage.epochs for stage in stages] == [20, 2]
+    assert [stage.epochs for stage in stages] == [20, 6]
     assert [[part.kind for part in stage.recipe.parts] for stage in stages] == [
         ["dropout"],
         ["clean-only"],
     ]
     assert not stages[1].reset
-    assert stages[1].optimizer.schedule == "constant"
+    assert stages[1].optimizer.schedule == "cosine"
     assert stages[1].optimizer.lr < stages[0].optimizer.lr
 
 
@@ -452,7 +452,7 @@ def test_it_starts_from_what_the_recipe_before_has_learned_and_moves_on(card: Ca
     before = trained(*together(card) if card else (Phase(),))
     phases = together(card, finetune.CARD) if card else together(finetune.CARD)
     tuned = trained(*phases, clean=trusted())
-    assert [record["stage"] for record in tuned.history] == [0] * 5 + [1]
+    assert [record["stage"] for record in tuned.history] == [0] * 5 + [1] * 2
     assert tuned.history[-1]["rows"] == 30
     moved = (weights_of(tuned) - weights_of(before)).norm() / weights_of(before).norm()
     assert 0 < moved < 0.3

@@ -12,6 +12,10 @@ them from training.
 **Cost.** The number of trusted samples divided by that of the rows: an epoch is one pass over the
 trusted ones. Give more epochs where they are few.
 
+**Measured.** Fashion-MNIST, suite `fashion-10k-30`, uniform 40 %, one seed: .808, `erm` .854, for
+1,000 trusted samples beside 10,000 noisy ones. Ten times the rows are worth more there than right
+labels. At asymmetric 40 % it is the other way round: .808 as well, where `erm` ends at .767.
+
 **Source.** Common practice; a row of the tables of Clothing1M.
 """
 
@@ -25,6 +29,10 @@ __all__ = ["CARD"]
 
 _SELECT = ("odd", "odd-phantom", "smp", "smp-kmeans", "smp-density-peak", "bltm")
 _RELABEL = ("joint", "joint-hard", "cascade")
+_NOISE = (
+    *("forward", "backward", "row", "soft", "forward-learned", "dual-t", "vol-min", "t-revision"),
+    *("sukhbaatar", "jindal", "goldberger-s", "goldberger-c", "nnaqc", "nnaqc-instance"),
+)
 
 CARD = Card(
     name="clean-only",
@@ -37,8 +45,12 @@ CARD = Card(
     refuses={
         "finetune": "it trains on nothing but trusted samples before it tunes on them",
         **dict.fromkeys(
-            (*_SELECT, *_RELABEL),
+            (*_SELECT, *_RELABEL, "cleannet"),
             "one of them judges the labels of the source, and the other trains on none of its rows",
+        ),
+        **dict.fromkeys(
+            _NOISE,
+            "one of them models the noise of the source, and the other trains on none of its rows",
         ),
     },
     build=lambda: Recipe(parts=(CleanOnly(),)),

@@ -25,7 +25,8 @@ references (0.2 in the release's example), `norm` is the scale of the features (
 seeds 0 to 2: test accuracy .947, .911, .950 where `erm` has .788, .772, .724; the rows found
 right alone (`clean-only`) give .933, .914, .939, and `l2rw` .983, .981, .964. Area under the ROC
 curve of the accumulated margins .999 (`erm` .988), of the cosines of rows that nobody judged .899.
-Measured by a script that was not kept, see `l2rw`.
+Measured by a script that was not kept; ``python benchmarks/trusted_rows.py`` repeats it, see
+`l2rw`.
 
 **Source.** Lee, He, Zhang, Yang 2018, arXiv:1711.07131.
 
