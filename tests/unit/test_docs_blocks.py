@@ -2,7 +2,9 @@
 
 The blocks of a page run in order in one empty folder, so a page may tell a story. Python blocks run
 as scripts of their own. Of console blocks the lines that start with ``$ errata`` run; what a block
-shows below them is not compared, since numbers and times differ between machines.
+shows below them is not compared, since numbers and times differ between machines. All are processes
+of their own, forked from one that has imported torch: to import it 80 times takes longer than what
+the pages do.
 
 Comments directly above a block: ``<!-- not run: reason -->`` skips it, ``<!-- exit: 2 -->`` expects
 that exit status. ``<!-- slow page -->`` anywhere marks the page slow.
@@ -12,14 +14,17 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
+from forks import Forks
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -60,28 +65,25 @@ def commands_of(code: str) -> list[str]:
     return [line.removeprefix("$ ") for line in lines if line.startswith("$ errata ")]
 
 
-def run_block(block: Block, folder: Path) -> None:
-    """Run one block and say where it stands if it fails."""
+def start_forks() -> Forks:
+    """Start what the blocks are forked from; `errata` is on its path."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    env = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    return Forks({**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"})
+
+
+def run_block(block: Block, folder: Path, forks: Forks) -> None:
+    """Run one block and say where it stands if it fails."""
     if block.kind == "python":
         script = folder / ".block.py"
         script.write_text(block.code)
-        calls: list[str | list[str]] = [[sys.executable, str(script)]]
+        calls = [(block.code, partial(forks.script, script, folder))]
     else:
-        calls = [*commands_of(block.code)]
-    for call in calls:
-        done = subprocess.run(
-            call,
-            shell=isinstance(call, str),
-            cwd=folder,
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=180,
-        )
-        shown = call if isinstance(call, str) else block.code
+        calls = [
+            (command, partial(forks.errata, shlex.split(command)[1:], folder))
+            for command in commands_of(block.code)
+        ]
+    for shown, call in calls:
+        done = call()
         named = re.search(r"traceback is in (\S+);", done.stderr)
         fault = Path(named[1]).read_text() if named else ""
         told = "\n".join([shown, done.stdout, done.stderr, fault])
@@ -91,11 +93,15 @@ def run_block(block: Block, folder: Path) -> None:
         assert "Traceback" not in done.stderr, done.stderr
 
 
-def run_page(page: Path, folder: Path) -> None:
+def run_page(page: Path, folder: Path, idle: SimpleQueue[Forks]) -> None:
     """Run the blocks of a page in order, in one folder."""
-    for block in blocks_of(page.read_text()):
-        if not block.skipped:
-            run_block(block, folder)
+    forks = idle.get()
+    try:
+        for block in blocks_of(page.read_text()):
+            if not block.skipped:
+                run_block(block, folder, forks)
+    finally:
+        idle.put(forks)
 
 
 def _page_params() -> Sequence[object]:
@@ -109,14 +115,29 @@ def _page_params() -> Sequence[object]:
 
 
 @pytest.fixture(scope="module")
+def idle() -> Iterator[SimpleQueue[Forks]]:
+    """Two of what blocks are forked from; who takes one puts it back."""
+    waiting: SimpleQueue[Forks] = SimpleQueue()
+    with start_forks() as one, start_forks() as other:
+        waiting.put(one)
+        waiting.put(other)
+        yield waiting
+
+
+@pytest.fixture(scope="module")
 def runs(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    idle: SimpleQueue[Forks],
 ) -> Iterator[dict[Path, Future[None]]]:
     """Start all chosen pages, two at a time: each runs on one thread, and most of it is waiting."""
     chosen = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
     pages = [params["page"] for params in chosen if params.get("page") in PAGES]
     with ThreadPoolExecutor(2) as pool:
-        yield {page: pool.submit(run_page, page, tmp_path_factory.mktemp("page")) for page in pages}
+        yield {
+            page: pool.submit(run_page, page, tmp_path_factory.mktemp("page"), idle)
+            for page in pages
+        }
         pool.shutdown(cancel_futures=True)
 
 
@@ -155,6 +176,22 @@ def test_blocks_are_found_with_their_marks():
     assert blocks_of("<!-- not run: needs a GPU -->\n```python\n1\n```\n")[0].skipped
 
 
-def test_a_failing_block_is_noticed(tmp_path: Path):
+@pytest.mark.timeout(600)
+def test_a_failing_block_is_noticed_and_the_next_finds_nothing_of_it(
+    tmp_path: Path, idle: SimpleQueue[Forks]
+):
+    def block(kind: str, code: str, status: int = 0) -> Block:
+        return Block(kind, code, 1, skipped=False, exit_status=status)
+
+    forks = idle.get()
     with pytest.raises(AssertionError, match="line 1: exit 1"):
-        run_block(Block("python", "raise ValueError\n", 1, skipped=False, exit_status=0), tmp_path)
+        run_block(block("python", "import os\nkept = os.kept = 1\n1 / 0\n"), tmp_path, forks)
+    fresh = "import os\nassert not hasattr(os, 'kept')\nassert 'kept' not in globals()\n"
+    run_block(block("python", fresh), tmp_path, forks)
+    with pytest.raises(AssertionError, match="line 1: exit 2"):
+        run_block(block("console", "$ errata show nowhere\n"), tmp_path, forks)
+    run_block(block("console", "$ errata show nowhere\n", 2), tmp_path, forks)
+    ended = block("python", "import os, signal\nos.kill(os.getpid(), signal.SIGALRM)\n")
+    with pytest.raises(AssertionError, match="line 1: exit -14"):
+        run_block(ended, tmp_path, forks)
+    idle.put(forks)
