@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from odd_figures import Curve, Panel, curve_panels, write
+from provenance import made, versions
 from torch import Tensor
 
 from errata.losses import ce, linear_layer, nonlinear_layer, one_hot
@@ -47,7 +48,7 @@ LEFT = 0.50
 """Claims 2 and 3, "most of the gradient" and "no overconfidence": at most this share of the
 gradient of cross-entropy is left, and no more than the linear layer leaves."""
 
-CLASSES, OTHERS, DRAWS = 10, 0.36, 2000
+CLASSES, OTHERS, DRAWS, SEED = 10, 0.36, 2000, 0
 SHARPNESS = (1, 2, 4, 8)
 """Standard deviations of the logits of the predictions that are drawn."""
 _EVEN = near_identity(CLASSES, others=OTHERS).double()
@@ -83,14 +84,15 @@ def main() -> None:
         "settles": settled(),
     }
     numbers["claims"] = claims(numbers)
-    args.results.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    told = {**made(), "versions": versions("errata", "torch"), "seed": SEED, **numbers}
+    args.results.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     write(args.figures, "nnaqc-gradients.svg", figure())
     print(json.dumps(numbers["claims"], indent=1))
 
 
 def diffuse() -> Numbers:
     """Count random predictions with a more diffuse operator behind the second softmax."""
-    rng = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(SEED)
     drawn = torch.randn(DRAWS, CLASSES, generator=rng, dtype=torch.float64)
     told: Numbers = {}
     for noise, transition in NOISES.items():

@@ -249,3 +249,25 @@ def test_sample_layers_of_one_net_train_all_their_numbers():
         for parameter in run.losses[0].parameters():
             assert parameter.grad is not None
         assert run.losses[0].sample.expand.any()
+
+
+ALL = ["sukhbaatar", "jindal", "goldberger-s", "goldberger-c", "nnaqc", "nnaqc-w"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_transition_is_what_the_layer_makes_of_certain_predictions(name: str):
+    source = pictures()
+    run = fit(one_stage(Recipe(loss=name), epochs=1), source, model=tiny_net(source), engine=EXACT)
+    layer, rng = run.losses[0], torch.Generator().manual_seed(0)
+    layer.alpha = 1.0
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.rand(parameter.shape, generator=rng))
+    certain = torch.eye(3).double() * 1e3
+    rows = layer.transition()
+    torch.testing.assert_close(layer(certain).neg().exp(), rows)
+    if hasattr(layer, "transitions"):
+        features = torch.rand(3, layer.sample.reduce.shape[1], generator=rng).double()
+        each = layer.transitions(features)[range(3), range(3)]
+        torch.testing.assert_close(layer(certain, None, features).neg().exp(), each)
+        assert not torch.allclose(each, rows, atol=1e-3)

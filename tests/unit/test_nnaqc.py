@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import EXACT, one_stage, pictures, tiny_net
 from torch import Tensor
 
+from errata.engine import fit
 from errata.errors import SettingsError
 from errata.losses import ce, expected_loss, loss_named, one_hot
 from errata.losses.layer_gradients import (
@@ -34,6 +37,7 @@ from errata.losses.layers_nonlinear import (
     scale_for_ceiling,
     scaled_identity,
 )
+from errata.types import Batch
 
 
 def some(rows: int, columns: int, *, seed: int = 0) -> Tensor:
@@ -260,6 +264,25 @@ def test_a_ceiling_that_is_not_above_chance_is_refused():
 def test_the_scale_of_jindals_start_is_above_nought():
     with pytest.raises(SettingsError, match="`scale` of loss `jindal` is `0`"):
         loss_named("jindal", scale=0)
+
+
+def test_jindals_dropout_falls_on_the_outputs_of_the_layer():
+    source = pictures(40)
+    run = fit(one_stage("jindal", epochs=1), source, model=tiny_net(source), engine=EXACT)
+    layer, logits = run.losses[0], some(40, 3)
+    rows, ones = torch.arange(40), torch.ones(40)
+    batch = Batch(rows, (), rows % 3, one_hot(rows % 3, 3), ones, rows)
+    torch.nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(0))
+    outputs = logits.softmax(1) @ layer.weight.detach().T
+    # The logarithms of a softmax tell its inputs up to one number a row.
+    found = -layer(logits, batch).detach()
+    kept = found - found[:, :1]
+    masks = torch.tensor(list(itertools.product((0.0, 1 / 0.9), repeat=3))).double()
+    could = masks[:, None] * outputs
+    near = (could - could[:, :, :1] - kept).abs().amax(2) < 1e-5
+    assert near.any(0).all()
+    assert not near[-1].all()
+    torch.testing.assert_close(layer(logits), nonlinear_layer(logits, layer.weight))
 
 
 def test_dropout_follows_the_sample_and_not_its_place():

@@ -20,7 +20,9 @@ Matrix in Label-noise Learning".
 **Ours.** Shares as in `forward`. The paper uses T in several corrections; this recipe takes
 forward correction.
 
-**Measured.** By ``errata bench table transitions``; on digits in the docs, "Transition matrices".
+**Measured.** Fashion-MNIST, suite `fashion-10k-30`, one seed: .853 at uniform 40 % (`erm` .854),
+.660 at asymmetric 40 % (.767), for the reason on the card of `forward`; T is .10 off there. Suite
+`transitions`, `matrix:neighbours`: .872 (`erm` .822), T .178 off.
 """
 
 from __future__ import annotations

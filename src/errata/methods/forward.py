@@ -24,7 +24,14 @@ all data but CIFAR-100; there ``estimator = "anchor-plain"`` repeats it. Other e
 options of the part. The paper chooses the epoch on noisy validation labels; here the last counts.
 With a file the first stage is still trained; it only costs time.
 
-**Measured.** By ``errata bench table transitions``; on digits in the docs, "Transition matrices".
+**Measured.** Fashion-MNIST, suite `fashion-10k-30`, one seed, `erm` in brackets: .853 at uniform 40
+% (.854), .866 at 30 % by the look of the sample (.813), .854 at rates by class (.855), but .646 at
+asymmetric 40 % (.767), where eight of the ten classes give 40 % of their labels to a look-alike. T
+is only .045 off there. But of two classes that swap 40 %, the labels cost .754 nats on the mean
+behind the wrong one and .673 behind the right one, however sure the net is: a fresh net that has
+put both into one gains little by telling them apart. Its right labels cost 2.6 nats in the end,
+where the first net ended at .56 and was at .792. Suite `transitions`, `matrix:neighbours` (`erm`
+.822): .867, T .105 off, and .872 with the true matrix.
 """
 
 from __future__ import annotations

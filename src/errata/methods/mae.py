@@ -12,6 +12,10 @@ label alike. With ten classes some are often never learned, with a hundred hardl
 
 **Cost.** 1: another formula, nothing else.
 
+**Measured.** Fashion-MNIST, suite `fashion-10k-30`, one seed: .820 at uniform 40 % (`erm` .854),
+still rising after thirty epochs, and .468 at asymmetric 40 % (.767), for the reason on the card of
+`gce`, only worse: its pull falls with p, that of `gce` with ``p^0.7``.
+
 **Source.** Ghosh, Kumar, Sastry 2017, arXiv:1712.09482.
 
 **Ours.** The distance of the paper, ``2 (1 - p)``. Code of Ma et al. 2020 takes half of it, which

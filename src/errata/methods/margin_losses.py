@@ -12,6 +12,12 @@ labels by heart with a bounded loss as well; it only takes longer.
 row that is not in the lead teaches nothing, and where few are at the start, nothing is learned.
 Scores of margin losses are no log-probabilities: confidences mean less.
 
+**Measured.** Fashion-MNIST, suite `fashion-10k-30`, one seed. Uniform 40 % (`erm` .854): `unhinged`
+.866, `savage` .828, `sigmoid` .810, `ramp` .100, which is chance. The order is that of how flat
+they are where a label is far behind: `ramp` has no gradient there at all, the two others hardly
+any, so that thirty epochs are too few; `unhinged` has the same one everywhere. Asymmetric 40 %
+(`erm` .767): `sigmoid` .781, `savage` .776, `ramp` .100 again.
+
 **Cost.** 1: another formula, nothing else.
 
 **Source.** For nets: Patrini et al. 2017, arXiv:1609.03683, who compare them. Unhinged: van Rooyen,

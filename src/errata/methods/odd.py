@@ -49,7 +49,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from errata.errors import SettingsError, unknown_name
+from errata.errors import ErrataError, SettingsError, unknown_name
 from errata.methods.card import Card
 from errata.methods.odd_features import (
     FEATURE_MODELS,
@@ -181,7 +181,6 @@ class ODD(DropAboveNull):
     def setup(self, run: Run) -> None:
         """Add the columns, and fail early on a net whose head cannot be simulated."""
         super().setup(run)
-        run.head(0)
         features = self._probe(run)[1]
         below = float((features < 0).float().mean())
         if self.feature_model == "gaussian" and below > 0.01:
@@ -193,8 +192,14 @@ class ODD(DropAboveNull):
     def _probe(self, run: Run) -> tuple[float, Tensor]:
         """Give the factor between head and logits, and features [n, D] of some rows."""
         rows = (run.given >= 0).nonzero()[:_PROBE, 0]
+        try:
+            head, scale = run.head(0), math.nan
+        except ErrataError as error:
+            raise SettingsError(
+                f"odd simulates the last linear layer, and {error.message}",
+                hint="take the recipe `odd-phantom`, which needs no such layer",
+            ) from error
         logits, features = run.sweep(0, rows)
-        head, scale = run.head(0), math.nan
         if features is not None and features.shape[1:] == (head.in_features,):
             scale = logit_scale(head_logits(head)(features.float().cpu()), logits)
         if features is None or math.isnan(scale):

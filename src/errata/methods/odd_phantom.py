@@ -74,5 +74,6 @@ CARD = Card(
     year=2026,
     way="drop",
     text=__doc__ or "",
+    refuses={"odd": "both drop rows by what a wrong label costs, and one of them is enough"},
     build=lambda: Recipe(parts=(ODDPhantom(),)),
 )

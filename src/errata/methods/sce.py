@@ -11,6 +11,11 @@ cross-entropy the other way round.
 
 **Cost.** 1: another formula, nothing else.
 
+**Measured.** Fashion-MNIST, suite `fashion-10k-30`, one seed, `erm` of the same noise in brackets:
+.875 at uniform 40 % (.854), .800 at asymmetric 40 % (.767), .871 at 30 % by the look of the sample
+(.813), .874 at rates by class (.855). Where `gce` and `mae` lose classes to their look-alikes, the
+tenth of cross-entropy keeps them.
+
 **Source.** Wang, Ma, Chen, Luo, Yi, Bailey 2019, arXiv:1908.06112. The number for ln 0 is ln 1e-4,
 as in their code; the text of the paper also discusses -4.
 """

@@ -23,7 +23,10 @@ goes on through all stages. The last stage has Adam with the paper's 5e-7, which
 most 1000, and entries of T plus slack at least 1e-12. Rows of T plus slack keep the sums they come
 to, as in the authors' code; ``rows = "normalised"`` divides by them.
 
-**Measured.** By ``errata bench table transitions``; on digits in the docs, "Transition matrices".
+**Measured.** Fashion-MNIST, 30 epochs, one seed. Suite `transitions`, `matrix:neighbours` (`erm`
+.822): .862, rows .120 off before and after the slack. Suite `fashion-10k-30`, uniform 40 %: .853
+(`erm` .854); asymmetric 40 %: .823 (.767), T .05 off, where `forward` with a fresh net ends at
+.646.
 """
 
 from __future__ import annotations

@@ -25,7 +25,15 @@ on label noise have written the correction down, transposed under their own defi
 above 1e6) is refused by `backward`; an estimate without one is moved halfway to the identity, with
 a warning.
 
-**Measured.** By ``errata bench table transitions``; on digits in the docs, "Transition matrices".
+**Measured.** Fashion-MNIST, suite `fashion-10k-30`, one seed. Uniform 40 % (`erm` .854, `forward`
+.853): `row` .851, `soft` .828, `backward` .701. Asymmetric 40 % (`erm` .767, `forward` .646), where
+eight of the ten classes give 40 % of their labels to a look-alike: `row` .471, `soft` .553,
+`backward` .280. `backward` falls from .833 and .792, where the first net ends, to .473 and .331
+five epochs later: the inverse of a matrix gives losses without a lower end. `row` is the wrong way
+round where a class gives labels and gets none. So is `soft`: if dresses keep their labels and
+trousers give them 40 %, the mean target of trousers is .36 trousers and .64 dress. At uniform noise
+it smooths by a third labels that the noise has spread already. With the true T of
+`matrix:neighbours` (suite `transitions`, `erm` .822): `row` .558, `soft` .650, `backward` .783.
 """
 
 from __future__ import annotations
@@ -44,7 +52,7 @@ BACKWARD = Card(
     way="transition",
     takes=("transition", "clean"),
     text=__doc__ or "",
-    build=lambda: estimated_phases("backward", TransitionPart(invertible=True)),
+    build=lambda: estimated_phases("backward", TransitionPart()),
 )
 ROW = Card(
     name="row",

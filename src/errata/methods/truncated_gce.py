@@ -12,6 +12,10 @@ are left out. Raise `start` or lower `k` then.
 
 **Cost.** 1: one pass without gradients over all rows at every judgement.
 
+**Measured.** Fashion-MNIST, suite `fashion-10k-30`, one seed: .850 at uniform 40 % (`erm` .854,
+`gce` .864), .562 at asymmetric 40 % (`erm` .767, `gce` .682). There `gce` loses classes to their
+look-alikes, as its card says, and nearly all rows of a class that is lost are then left out.
+
 **Source.** Zhang and Sabuncu 2018, arXiv:1805.07836: ``q = 0.7``, ``k = 0.5``, from a third of the
 epochs on (40 of 120), every 10 of 120 epochs.
 

@@ -22,7 +22,11 @@ three classes no entry starts above half of the diagonal. T learns five times as
 (`lr_scale`; theirs: as fast), since our runs are shorter. Their code chooses the epoch on noisy
 validation labels; here the last counts.
 
-**Measured.** By ``errata bench table transitions``; on digits in the docs, "Transition matrices".
+**Measured.** Fashion-MNIST, suite `fashion-10k-30`, one seed: .858 at uniform 40 % (`erm` .854),
+.565 at asymmetric 40 % (.767), where eight of the ten classes give 40 % of their labels to a
+look-alike, from the first epochs on. T ends .18 off: it is learned while the net still takes
+look-alikes for one class, and then explains the labels of both by one of them, as on the card of
+`forward`. Suite `transitions`, `matrix:neighbours`: .874 (`erm` .822), T .022 off.
 """
 
 from __future__ import annotations

@@ -20,11 +20,12 @@ of draws. That guess is biased: for one violator among 1,000 classes it is misse
 cases, and for ten the mean weight is 3.43 instead of 2.93 (`errata.losses.warp`). Both are for
 comparison; they save little here, as the exact ranks are cheap.
 
-**Cost.** 1 for few classes: a sort per row. For 128 rows of 1,000 classes a step takes 12 ms on one
-core, where cross-entropy takes 0.4.
+**Cost.** 1 for few classes: a sort per row, which for 1,000 classes takes many times as long as
+cross-entropy.
 
-**Measured.** 600 digits, uniform noise of 40 %, 40 epochs, test accuracy of two seeds: .75 and .64;
-plain training .73 and .69, `gce` .83 and .81.
+**Measured.** Fashion-MNIST, suite `fashion-10k-30`, uniform 40 %, one seed: .859 (`erm` .854). So
+after thirty epochs it has not learned more wrong labels by heart than cross-entropy has; that is no
+robustness. With many classes, which it is made for, it was not measured.
 
 **Source.** Weston, Bengio, Usunier 2011, "WSABIE: Scaling Up To Large Vocabulary Image Annotation".
 The step from the rank to a weight that grows with its logarithm has been criticised as unsound;

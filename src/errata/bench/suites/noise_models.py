@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from errata.bench.suites.base import Variant
-from errata.bench.suites.fashion import ASYMMETRIC, SHORT, UNIFORM
+from errata.bench.suites.base import Grid, Suite, Variant
+from errata.bench.suites.fashion import ASYMMETRIC, INSTANCE, SHORT, UNIFORM
 
 __all__ = ["SUITES"]
 
@@ -40,7 +40,13 @@ _OPTIONS = {
     # The plain identity, whose second softmax reaches no more than e / (e + 9).
     "nnaqc@identity": Variant(recipe="nnaqc", changes=("stage.loss.ceiling=0.232",)),
     "nnaqc@layer": Variant(recipe="nnaqc", changes=("stage.loss.alpha=1.0",)),
+    "nnaqc-instance@layer": Variant(recipe="nnaqc-instance", changes=("stage.loss.alpha=1.0",)),
 }
+_FIXED_OR_NOT = (
+    *("erm", "goldberger-s", "goldberger-c", "nnaqc", "nnaqc-instance"),
+    *("nnaqc@fixed", "nnaqc@layer", "nnaqc-instance@layer", "bltm"),
+)
+"""One W for all samples beside both readings of W(x)."""
 
 SUITES = (
     replace(
@@ -59,8 +65,20 @@ SUITES = (
         summary="noise layers that are learned with the network",
         recipes=("erm", *_LAYERS, *_OPTIONS),
         noises=(UNIFORM, ASYMMETRIC),
-        more=(),
+        more=(Grid(recipes=_FIXED_OR_NOT, noises=(INSTANCE,), seeds=(0,)),),
         variants=_OPTIONS,
         borrows=SHORT.name,
+    ),
+    Suite(
+        name="layers-digits",
+        summary="noise layers on digits, where minutes are enough for three seeds",
+        source="digits",
+        epochs=20,
+        batch=32,
+        evaluate=20,
+        recipes=("erm", *_LAYERS, *_OPTIONS),
+        noises=(UNIFORM, "asymmetric:0.3", INSTANCE),
+        variants=_OPTIONS,
+        borrows="digits",
     ),
 )

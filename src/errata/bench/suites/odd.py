@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from errata.bench.suites.base import Variant
-from errata.bench.suites.fashion import SHORT, UNIFORM
+from errata.bench.suites.fashion import ASYMMETRIC, PER_CLASS, SHORT, UNIFORM
 
 __all__ = ["SUITES"]
 
@@ -26,6 +26,13 @@ _WEIGHTS = {
 _ALONE = replace(SHORT, noises=(UNIFORM,), more=(), borrows=SHORT.name)
 
 SUITES = (
+    replace(
+        _ALONE,
+        name="odd-claims",
+        summary="what odd drops without noise and with four kinds of it",
+        recipes=("odd",),
+        noises=("none", "uniform:0.2", UNIFORM, ASYMMETRIC, PER_CLASS),
+    ),
     replace(
         _ALONE,
         name="odd-when",
