@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from odd_claims import AT, RECENT, Cell, Enough, LossLog, save, schedule_of
+from odd_claims import AT, RECENT, Cell, Enough, LossLog, origin, save, schedule_of
 from odd_figures import write
 
 from errata.data import Augment, Relabelled, open_source
@@ -236,16 +236,19 @@ def main() -> None:
     parser.add_argument("--img", type=Path, default=Path("docs/img"))
     args = parser.parse_args()
     data = Path(os.environ.get("ERRATA_DATA", "../shared/data"))
-    kept = json.loads(args.json.read_text())["results"] if args.json.exists() else {}
+    stored: Numbers = {"results": {}, "made": {}}
+    stored |= json.loads(args.json.read_text()) if args.json.exists() else {}
+    kept = stored["results"]
     for name, column in (
         ("trained on random_label1", "random_label1"),
         ("trained on true labels", None),
     ):
         if name not in kept:
             kept[name] = train(name, data, column)
-            save(args.json, {"results": kept})
+            stored["made"] = origin()
+            save(args.json, stored)
     kept |= published(data)
-    save(args.json, {"results": kept})
+    save(args.json, stored)
     draw(kept, args.img)
     for name, told in kept.items():
         print(name, json.dumps(told, indent=1))

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from odd_figures import claims_figures
+from provenance import made, versions
 from torch import nn
 
 from errata.data import Augment, Subset, open_source, plant_noise
@@ -349,6 +350,11 @@ def save(path: Path, kept: Mapping[str, Mapping[str, Any]]) -> None:
     path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 
+def origin(seed: int = 0) -> Numbers:
+    """Say when and where numbers are made, from which seed and with what versions."""
+    return {**made(), "seed": seed, "versions": versions("errata", "numpy", "torch")}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=math.inf, help="start no cell after them")
@@ -363,7 +369,7 @@ def main() -> None:
             continue
         print(f"{cell.name} ...", flush=True)
         cells[cell.name] = measure(cell)
-        save(args.json, {"cells": cells, "claims": claims(cells)})
+        save(args.json, {"cells": cells, "claims": claims(cells), "made": origin()})
         print(f"  {cells[cell.name]['cpu_seconds']:.0f} CPU seconds", flush=True)
     claims_figures(cells, EDGES, args.img)
     for name, told in claims(cells).items():

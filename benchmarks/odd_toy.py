@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from odd_figures import Curve, Panel, curve_panels, write
+from provenance import made, versions
 from torch import Tensor, nn
 
 from errata.report.svg import svg, text
@@ -245,10 +246,12 @@ def main() -> None:
     torch.set_num_threads(1)
     classes, drawn = weigh_classes()
     rows = weigh_wrong_rows()
-    args.json.write_text(json.dumps({"classes": classes, "rows": rows}, indent=1) + "\n")
+    origin = {**made(), "seeds": list(SEEDS), "versions": versions("numpy", "torch")}
+    told = {"classes": classes, "made": origin, "rows": rows}
+    args.json.write_text(json.dumps(told, indent=1) + "\n")
     draw_boundaries(drawn, classes, args.img)
     draw_curves(classes, rows, args.img)
-    print(json.dumps({"classes": classes, "rows": rows}, indent=1))
+    print(json.dumps(told, indent=1))
 
 
 if __name__ == "__main__":
