@@ -23,6 +23,13 @@ _TUNED = {
             f"stage.parts.joint.{change}" for change in ("ask_fitted=true", "keep=4", "beta=0.0")
         ),
     ),
+    "smp@centred+sc60+margin0.2": Variant(
+        recipe="smp",
+        changes=tuple(
+            f"stage.parts.smp.{change}"
+            for change in ("center=true", "sc_percentile=60", "margin=0.2")
+        ),
+    ),
     "smp@centred+sc60+margin0.2+alpha1": Variant(
         recipe="smp",
         changes=tuple(
@@ -88,7 +95,10 @@ SUITES = (
         more=(
             Grid(recipes=_LONG, noises=(UNIFORM,)),
             Grid(recipes=tuple(_TUNED), noises=(UNIFORM,), seeds=(0,)),
-            Grid(recipes=("joint@ask-fitted+keep4",), noises=(UNIFORM,)),
+            Grid(
+                recipes=("joint@ask-fitted+keep4", "smp@centred+sc60+margin0.2"),
+                noises=(UNIFORM,),
+            ),
             Grid(recipes=("joint", "smp", "forward"), noises=("none",), seeds=(0,)),
             Grid(recipes=_LONG, noises=_NOISES),
         ),
